@@ -4,6 +4,7 @@ Stakes aim at nothing: the stages size each line. Methods of engine TARGET are a
 inputs. The joint method solves one problem over the book, by whoever runs joint work (`Runner`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -100,10 +101,26 @@ def target_of(
         columns = line_columns(inputs, kernels)
         inputs = replace(inputs, robust=robust_column(columns, inputs, kernels, costs_count=False))
     edges = line_columns(inputs, kernels) if has_bets(inputs) else None
-    answer = runner.run(solve_joint, inputs, scenarios, covariance, edges, time_limit=time_limit)
+
+    def solve(inputs: Inputs) -> JointAnswer:
+        data = scenarios, covariance, edges
+        return runner.run(solve_joint, inputs, *data, time_limit=time_limit)
+
+    answer = solve(inputs)
     if answer.status is Status.INFEASIBLE and (is_beyond(inputs) or _is_outside(inputs)):
         refuse_contradiction(inputs)
-        return _nearest(runner, inputs, scenarios, covariance, edges, time_limit)
+        return _nearest(inputs, solve)
+    _refuse_unsolvable(answer)
+    if answer.weights is None:
+        return _closed_form(answer.status.value, inputs)
+    inputs = searched(runner, with_reached(inputs, answer.reached), answer, time_limit)
+    around = answer if inputs.lot_search is not None else None
+    found = _within_places(inputs, answer, kernels, edges, solve)
+    return replace(found, around=around, lots=with_found_lots(inputs, answer))
+
+
+def _refuse_unsolvable(answer: JointAnswer) -> None:
+    """Raises what a caller can mend: limits that conflict, an objective that nothing bounds."""
     if answer.conflict is not None:
         members = ", ".join(answer.conflict.members)
         way_out = ", ".join(f"{name} by {by:.6g}" for name, by in answer.conflict.relaxation)
@@ -121,27 +138,34 @@ def target_of(
             "notional_max, leverage_max, a net or group limit, or a short_margin_rate above 0 "
             "would bound it",
         )
-    if answer.weights is None:
-        return _closed_form(answer.status.value, inputs)
-    inputs = with_reached(inputs, answer.reached)
-    inputs = searched(runner, inputs, answer, time_limit)
-    around = answer if inputs.lot_search is not None else None
-    lots = with_found_lots(inputs, answer)
-    placeless = None
-    if inputs.limit_bounds.limits.positions_max is not None:
+
+
+def _within_places(
+    inputs: Inputs,
+    answer: JointAnswer,
+    kernels: KernelRegistry,
+    edges: Floats | None,
+    solve: Callable[[Inputs], JointAnswer],
+) -> Target:
+    """The optimum as target; where that is of too many positions, the one of lines with a place."""
+    assert answer.weights is not None, "it is solved"
+    most, placeless = inputs.limit_bounds.limits.positions_max, None
+    if most is not None:
         own = line_columns(inputs, kernels) if edges is None else edges
         placeless = without_place(inputs, own, answer.weights)
-    if placeless is not None:
-        all_lines, wanted = inputs, answer.weights
-        inputs = replace(inputs, placeless=placeless)
-        answer = runner.run(
-            solve_joint, inputs, scenarios, covariance, edges, time_limit=time_limit
-        )
-        if answer.weights is None:
-            return replace(_without_optimum(all_lines, wanted), around=around, lots=lots)
-        note = PLACES.format(most=inputs.limit_bounds.limits.positions_max)
-        answer = replace(answer, notes=(*answer.notes, note))
-    assert answer.weights is not None, "seen above"
+    if placeless is None:
+        return _of_answer(inputs, answer)
+    fewer = replace(inputs, placeless=placeless)
+    again = solve(fewer)
+    if again.weights is None:
+        return _without_optimum(inputs, answer.weights)
+    again = replace(again, notes=(*again.notes, PLACES.format(most=most)))
+    return _of_answer(with_reached(fewer, again.reached), again)
+
+
+def _of_answer(inputs: Inputs, answer: JointAnswer) -> Target:
+    """The optimum as target."""
+    assert answer.weights is not None, "seen by the caller"
     assert answer.cuts is not None, "weights come with what cut them"
     inputs = replace(
         inputs,
@@ -149,7 +173,7 @@ def target_of(
         target_binding=answer.cuts.binding,
         target_marginal=answer.cuts.marginal,
     )
-    return Target(inputs, answer, around=around, lots=lots)
+    return Target(inputs, answer)
 
 
 def _risk_budget(
@@ -207,14 +231,7 @@ def _multiplied(weights: Floats, parameters: EffectiveParameters) -> Floats:
     return parameters.fraction_multiplier * weights
 
 
-def _nearest(
-    runner: Runner,
-    inputs: Inputs,
-    scenarios: BookMatrix | None,
-    covariance: BookMatrix | None,
-    edges: Floats | None,
-    time_limit: TimeLimit,
-) -> Target:
+def _nearest(inputs: Inputs, solve: Callable[[Inputs], JointAnswer]) -> Target:
     """A book beyond its limits that one decision can't bring inside: a step towards the optimum.
 
     The optimum is that without the limits of one decision; the stages that follow apply them. Where
@@ -226,9 +243,7 @@ def _nearest(
         (without_limits_of_one_decision, "step towards the joint optimum"),
         (with_limits_where_it_is, "joint, limits that are broken held as they are"),
     ):
-        answer = runner.run(
-            solve_joint, changed(inputs), scenarios, covariance, edges, time_limit=time_limit
-        )
+        answer = solve(changed(inputs))
         if answer.weights is not None:
             target = _multiplied(answer.weights, inputs.parameters)
             tried = (Attempt("joint", why), Attempt(method, "answered"))

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import gc
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import grpc
@@ -29,8 +29,7 @@ from server.calls.batching import ComputeLoop, ComputeThread
 from server.calls.contract import SERVICES
 from server.calls.health import Health
 from server.config import Config
-from server.decisions.replay import Replay
-from server.decisions.what_if import WhatIf
+from server.implementations import Parts, implementations
 from server.jobs.runner import NICE as JOB_NICE
 from server.jobs.runner import JobRunner
 from server.jobs.worker import Means, Worker
@@ -51,29 +50,7 @@ from server.programs.preparation import Preparation, is_joint
 from server.programs.store import ProgramStore
 from server.risk.matrix_refresh import MatrixRefreshes
 from server.secret_keys import ensure as ensure_secret_keys
-from server.services.algorithm import AlgorithmService
-from server.services.analytics import AnalyticsService
-from server.services.approval import ApprovalService
-from server.services.audit import AuditService
-from server.services.condition import ConditionService
-from server.services.correlation import CorrelationService
-from server.services.edge import EdgeService
-from server.services.explanation import ExplanationService
-from server.services.feature import FeatureService
-from server.services.history import HistoryService
-from server.services.job import JobService
-from server.services.learning import LearningService, keep_trained
-from server.services.liquidity import LiquidityService
-from server.services.market import MarketService
-from server.services.optimization import OptimizationService
-from server.services.parameter import ParameterService
-from server.services.portfolio import PortfolioService
-from server.services.risk import RiskService
-from server.services.server import ServerService
-from server.services.simulation import SimulationService
-from server.services.sizing import SizingService
-from server.services.volatility import VolatilityService
-from server.services.webhook import WebhookService
+from server.services.learning import keep_trained
 from server.simulation import cluster
 from server.simulation.trials import METHODS, keep_tried_of_job
 from server.sizing.coordinator import SizingCoordinator
@@ -158,6 +135,28 @@ class App:
     async def _start(self, programs: Programs | None) -> None:
         os.environ.setdefault("PJRT_NPROC", "1")  # one compute thread, of predictable speed
         prepared = self._prepared(programs)
+        database = await self._opened(prepared)
+        settle_memory()
+        joint = self._compute(prepared, programs)
+        events = Events(self.config, self.telemetry)
+        parts = await self._parts(prepared, database, joint, events.wake)
+        self._work_by_the_clock(parts)
+        services = implementations(parts)
+        events.start(database, lambda tenant_id: Intake(services, database, tenant_id, self._usage))
+        self._stack.push_async_callback(events.stop)
+        hooks = WebhookProcess(database, self.config, parts.secret_keys, self.telemetry)
+        self._stack.push_async_callback(hooks.stop)
+        hooks.start()
+        gate = await self._stack.enter_async_context(
+            gates.opened(self.config, database, self.telemetry)
+        )
+        await self._serve(services, _health_of(prepared, database), gate)
+        prepared.go_on()
+        if isinstance(joint, JointProcess) and any(map(is_joint, prepared.kernels.keys)):
+            await asyncio.to_thread(joint.begin)
+
+    async def _opened(self, prepared: Preparation) -> Database:
+        """The database, opened while the first programs are loaded."""
         connecting = asyncio.create_task(self._open_database())
         preparing = asyncio.create_task(prepared.first())
         try:
@@ -166,27 +165,40 @@ class App:
             connecting.cancel()
             preparing.cancel()
             await asyncio.gather(connecting, preparing, return_exceptions=True)
-        settle_memory()
-        states = self._states = States(database, self.config.deadline_default_s)
-        models = Models(database, self.config.deadline_default_s)
+        return database
+
+    async def _parts(
+        self,
+        prepared: Preparation,
+        database: Database,
+        joint: JointRunner,
+        on_events: Callable[[], None],
+    ) -> Parts:
+        """What services are made of; what of it has an end is ended with the process."""
+        config, places = self.config, self._places
+        assert places is not None, "compute threads are there first"
+        states = self._states = States(database, config.deadline_default_s)
+        models = Models(database, config.deadline_default_s)
         committer = GroupCommitter(database)
         self._stack.push_async_callback(committer.aclose)
-        places, joint = self._compute(prepared, programs)
         self._stack.push_async_callback(self._algorithms.close)
         engine = SizingEngine(
             Gatherer(states, database, models),
             prepared.kernels,
             joint,
             places,
-            self.config.lines_max,
+            config.lines_max,
             prepared.ready,
             self._algorithms,
         )
-        secret_keys = ensure_secret_keys(self.config)
+        secret_keys = ensure_secret_keys(config)
         await seal_plain(database, secret_keys)
-        events = Events(self.config, self.telemetry)
+        cluster.check(config.cluster)
+        means = Means(config.data_dir / "kernels", config.algorithms_file, config.cluster)
+        worker = Worker(means)
+        of_jobs = Worker(replace(means, keeps_chunks=True), JOB_NICE)
+        endings = {"TrainModel": keep_trained, **dict.fromkeys(METHODS, keep_tried_of_job)}
         metrics = DecisionMetrics(self.telemetry.registry)
-        coordinator = SizingCoordinator(engine, database, committer, events.wake, metrics)
         gauges.watch_work(self.telemetry, self._admission, places, prepared, joint)
         gauges.watch_database(
             self.telemetry,
@@ -194,73 +206,38 @@ class App:
             committer,
             lambda: self._health is None or self._health.database_is_there,
         )
+        return Parts(
+            config=config,
+            database=database,
+            states=states,
+            models=models,
+            engine=engine,
+            coordinator=SizingCoordinator(engine, database, committer, on_events, metrics),
+            admission=self._admission,
+            algorithms=self._algorithms,
+            worker=worker,
+            jobs=JobRunner(database, of_jobs, endings=endings),
+            refreshes=MatrixRefreshes(database, states),
+            schedules=ModelSchedules(database, worker, models),
+            secret_keys=secret_keys,
+        )
+
+    def _work_by_the_clock(self, parts: Parts) -> None:
+        """What goes on beside the calls until the process ends."""
         self._algorithms.watch(self.telemetry)
-        lag = asyncio.create_task(watch_lag(self.telemetry.registry), name="event loop lag")
-        self._stack.callback(lag.cancel)
-        listening = asyncio.create_task(states.listen(), name="listen for changes")
-        self._stack.callback(listening.cancel)
-        refreshes = MatrixRefreshes(database, states)
-        config = self.config
-        cluster.check(config.cluster)
-        means = Means(config.data_dir / "kernels", config.algorithms_file, config.cluster)
-        worker = Worker(means)
-        schedules = ModelSchedules(database, worker, models)
-        maintenance = MaintenanceTasks(database, states, refreshes, schedules, self._usage)
+        database, states = parts.database, parts.states
+        maintenance = MaintenanceTasks(
+            database, states, parts.refreshes, parts.schedules, self._usage
+        )
         maintenance.watch(self.telemetry)
         self._stack.push_async_callback(maintenance.usage.turn)  # what was counted until the end
-        self._stack.callback(asyncio.create_task(maintenance.run(), name="maintenance").cancel)
-        simulation = SimulationService(database, worker)
-        endings = {"TrainModel": keep_trained, **dict.fromkeys(METHODS, keep_tried_of_job)}
-        of_jobs = Worker(replace(means, keeps_chunks=True), JOB_NICE)
-        jobs = JobRunner(database, of_jobs, endings=endings)
-        self._stack.push_async_callback(ended, asyncio.create_task(jobs.run(), name="jobs"))
-        learning = LearningService(database, worker, models, schedules)
-        portfolio = PortfolioService(database, states)
-        parameter = ParameterService(database, states)
-        lines_max = self.config.lines_max
-        sizing = SizingService(
-            coordinator, WhatIf(engine), Replay(engine, database), database, states, lines_max
-        )
-        implementations = {
-            "SizingService": sizing,
-            "PortfolioService": portfolio,
-            "ApprovalService": ApprovalService(database, portfolio, parameter),
-            "AuditService": AuditService(database),
-            "MarketService": MarketService(database, states),
-            "ConditionService": ConditionService(database, states),
-            "FeatureService": FeatureService(database),
-            "VolatilityService": VolatilityService(database, states),
-            "HistoryService": HistoryService(database),
-            "EdgeService": EdgeService(database, engine),
-            "CorrelationService": CorrelationService(states, refreshes),
-            "RiskService": RiskService(database, states),
-            "LiquidityService": LiquidityService(states),
-            "ParameterService": parameter,
-            "OptimizationService": OptimizationService(engine),
-            "AnalyticsService": AnalyticsService(database, states),
-            "AlgorithmService": AlgorithmService(self._algorithms),
-            "ExplanationService": ExplanationService(engine, database),
-            "SimulationService": simulation,
-            "JobService": JobService(database, simulation, learning, jobs),
-            "LearningService": learning,
-            "ServerService": ServerService(self.config, database, self._admission),
-            "WebhookService": WebhookService(database, self.config.webhook_networks, secret_keys),
-        }
-        events.start(
-            database,
-            lambda tenant_id: Intake(implementations, database, tenant_id, self._usage),
-        )
-        self._stack.push_async_callback(events.stop)
-        hooks = WebhookProcess(database, self.config, secret_keys, self.telemetry)
-        self._stack.push_async_callback(hooks.stop)
-        hooks.start()
-        gate = await self._stack.enter_async_context(
-            gates.opened(self.config, database, self.telemetry)
-        )
-        await self._serve(implementations, _health_of(prepared, database), gate)
-        prepared.go_on()
-        if isinstance(joint, JointProcess) and any(map(is_joint, prepared.kernels.keys)):
-            await asyncio.to_thread(joint.begin)
+        for name, work in (
+            ("event loop lag", watch_lag(self.telemetry.registry)),
+            ("listen for changes", states.listen()),
+            ("maintenance", maintenance.run()),
+        ):
+            self._stack.callback(asyncio.create_task(work, name=name).cancel)
+        self._stack.push_async_callback(ended, asyncio.create_task(parts.jobs.run(), name="jobs"))
 
     def _prepared(self, programs: Programs | None) -> Preparation:
         """The programs: loaded and compiled in the background, or those given."""
@@ -273,9 +250,8 @@ class App:
         self._stack.push_async_callback(prepared.stop)
         return prepared
 
-    def _compute(
-        self, prepared: Preparation, programs: Programs | None
-    ) -> tuple[Places, JointRunner]:
+    def _compute(self, prepared: Preparation, programs: Programs | None) -> JointRunner:
+        """Threads that compute, and who runs joint work."""
         waiting_max = self.config.compute_waiting_max
         joint: JointRunner = (
             InThisProcess(programs)
@@ -291,7 +267,7 @@ class App:
             self._stack.callback(thread.stop, CLOSE_TIMEOUT_S)
         self._stack.callback(joint.close)
         self._places, self._joint = places, joint
-        return places, joint
+        return joint
 
     async def _open_database(self) -> Database:
         config = self.config

@@ -8,7 +8,6 @@ Trades that are reserved but not filled count at their worst: they use up headro
 that they would free can't be used before they are filled.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,7 +18,7 @@ from compute.limits.caps import Caps, caps_of
 from compute.limits.closing import closing_only, is_solvent, scale_of
 from compute.limits.guard import Guard
 from compute.limits.policy import LimitKind, Limits
-from compute.limits.projection import NO_LIMIT
+from compute.limits.sum_bounds import gross_cap, headroom, shared_gross, sum_bounds
 from compute.limits.trade_min import TradeMin, trade_min_of
 from compute.market import (
     EQUITY_MAX,
@@ -35,10 +34,6 @@ from compute.market import (
 )
 from compute.money.margin import Capital, Terms, capital, terms_of
 from compute.shapes import GROUPS_MAX
-from compute.waterfall.layout import Exposure
-
-SUM_ROUNDING = 1e-14
-"""Relative to its terms: what a sum of weights in doubles may differ by in another order."""
 
 
 @dataclass(frozen=True)
@@ -148,16 +143,7 @@ def prepare(
         raise MissingInputError("NO_EQUITY", f"equity is {equity:.10g}: it must be finite")
     stated, limits = limits, limits if is_solvent(equity) else closing_only(limits)
     scale = scale_of(equity, market, positions)
-    for clusters in limits.clusters:
-        raise MissingInputError("MISSING_MATRIX", f"clusters of {clusters.name!r} are unknown here")
-    for stress in limits.joint.stress:
-        raise MissingInputError("NO_STRESS_SCENARIO", f"{stress.scenario_id!r} is unknown here")
-    if len(limits.groups) > GROUPS_MAX:
-        raise MissingInputError(
-            "TOO_MANY_GROUPS",
-            f"{len(limits.groups)} group limits apply in all scopes together; at most "
-            f"{GROUPS_MAX} can",
-        )
+    _refuse_unstated(limits)
     _refuse_uncountable(market, positions)
     unit_weight = market.price / scale
     before = unit_weight * positions.expected
@@ -170,19 +156,11 @@ def prepare(
         terms = terms_of(market, limits)
     sellable, coverable = _reversible(positions, limits)
     sellable, coverable = unit_weight * sellable, unit_weight * coverable
-    pending_sell, pending_buy = unit_weight * positions.open_sell, unit_weight * positions.open_buy
-    gross_max, gross_kind, gross_bound = _gross_cap(limits, scale)
-    limited = [
-        *(
-            (group.gross_weight_max, group.net_weight_min, group.net_weight_max)
-            for group in limits.groups
-        ),
-        (gross_max, limits.net_weight_min, limits.net_weight_max),
-        (_shared_gross(shared, scale), None, None),
-    ]
-    bound, buffer = capital(market, positions, terms), _or(limits.cash_buffer, 0.0) * equity
-    weight_min, weight_max = _box(caps.weight, before, pending_buy, pending_sell)
-    adv_min, adv_max = _box(caps.adv, before, pending_buy, pending_sell)
+    pending = unit_weight * positions.open_buy, unit_weight * positions.open_sell
+    gross_max, gross_kind, gross_bound = gross_cap(limits, scale)
+    bound, buffer = capital(market, positions, terms), (limits.cash_buffer or 0.0) * equity
+    weight_min, weight_max = _box(caps.weight, before, *pending)
+    adv_min, adv_max = _box(caps.adv, before, *pending)
     least, most = np.maximum(weight_min, adv_min), np.minimum(weight_max, adv_max)
     return LimitBounds(
         market=market,
@@ -208,7 +186,7 @@ def prepare(
         trade_kind=caps.trade_kind,
         trade_bound=caps.trade_bound,
         members=members,
-        bounds=_exposure_bounds(limited, members, before, pending_buy, pending_sell),
+        bounds=sum_bounds(limits, gross_max, shared_gross(shared, scale), members, before, pending),
         group_names=tuple(group.name for group in limits.groups),
         gross_kind=gross_kind,
         gross_bound=gross_bound,
@@ -233,6 +211,20 @@ def _same_rules(
     )
 
 
+def _refuse_unstated(limits: Limits) -> None:
+    """Limits that name what is found elsewhere have to come with it; groups have a most."""
+    for clusters in limits.clusters:
+        raise MissingInputError("MISSING_MATRIX", f"clusters of {clusters.name!r} are unknown here")
+    for stress in limits.joint.stress:
+        raise MissingInputError("NO_STRESS_SCENARIO", f"{stress.scenario_id!r} is unknown here")
+    if len(limits.groups) > GROUPS_MAX:
+        raise MissingInputError(
+            "TOO_MANY_GROUPS",
+            f"{len(limits.groups)} group limits apply in all scopes together; at most "
+            f"{GROUPS_MAX} can",
+        )
+
+
 def _refuse_uncountable(market: Market, positions: Positions) -> None:
     """Doubles count lots one by one up to `LOTS_MAX` only."""
     lots = np.abs(positions.held) + positions.open_buy + positions.open_sell
@@ -242,16 +234,6 @@ def _refuse_uncountable(market: Market, positions: Positions) -> None:
             f"the position in {market.instrument_ids[place]!r} has more lots than can be counted "
             "exactly; its lot_size is too small",
         )
-
-
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else value
-
-
-def _headroom(bound: Floats | float, pending: Floats | float, used: Floats | float) -> Floats:
-    """The bound less what pending trades may still use, not below what is used and allowed."""
-    room: Floats = np.maximum(np.subtract(bound, pending), np.minimum(bound, used))
-    return room
 
 
 def _box(
@@ -264,8 +246,8 @@ def _box(
     both sides are larger than the cap, the one that is nearer to `before` holds: nothing may add
     to either side.
     """
-    high = _headroom(cap, pending_sell, before)
-    low = -_headroom(cap, pending_buy, -before)
+    high = headroom(cap, pending_sell, before)
+    low = -headroom(cap, pending_buy, -before)
     crossed = low > high
     # Then `before` is at or beyond one of the ends, and comes no nearer to the other than that.
     return (
@@ -294,47 +276,3 @@ def _way(before: Floats, most: Floats) -> Floats:
     way = np.where(before + way < most, np.nextafter(way, np.inf), way)  # as far as the end itself
     kept: Floats = np.where((most < 0.0) & (before < 0.0), way, np.inf)
     return kept
-
-
-def _gross_cap(limits: Limits, equity: float) -> tuple[float, LimitKind, float]:
-    """The tighter of leverage and gross notional as a weight, its kind and its bound."""
-    leverage = _or(limits.leverage_max, NO_LIMIT)
-    notional = _or(limits.gross_notional_max, NO_LIMIT)
-    if notional / equity < leverage:
-        return notional / equity, LimitKind.GROSS_NOTIONAL_MAX, notional
-    return leverage, LimitKind.LEVERAGE_MAX, leverage
-
-
-def _exposure_bounds(
-    limited: Sequence[tuple[float | None, float | None, float | None]],
-    members: Floats,
-    before: Floats,
-    pending_buy: Floats,
-    pending_sell: Floats,
-) -> Floats:
-    """Rows of `columns.Exposure` for (gross max, net min, net max) of each membership."""
-    worst = np.maximum(np.abs(before + pending_sell), np.abs(before - pending_buy))
-    gross, net = members @ np.abs(before), members @ before
-    bounds = np.zeros((len(Exposure), len(limited)))
-    gross_max, net_min, net_max = (
-        np.array([_or(row[column], default) for row in limited])
-        for column, default in enumerate((NO_LIMIT, -NO_LIMIT, NO_LIMIT))
-    )
-    bounds[Exposure.OTHER_GROSS] = gross
-    bounds[Exposure.OTHER_NET] = net
-    terms = SUM_ROUNDING * (members @ worst)
-    for row, sign, bound, pending, used in (
-        (Exposure.GROSS_MAX, 1.0, gross_max, members @ (worst - np.abs(before)), gross),
-        (Exposure.NET_MAX, 1.0, net_max, members @ pending_sell, net),
-        (Exposure.NET_MIN, -1.0, -net_min, members @ pending_buy, -net),
-    ):
-        room = _headroom(bound, pending, used)
-        # Lots that are swapped one for one leave a sum where it is, but for its last digits.
-        bounds[row] = sign * np.where(np.abs(room - used) <= terms, room + terms, room)
-    return bounds
-
-
-def _shared_gross(shared: SharedUse | None, equity: float) -> float | None:
-    if shared is None or shared.limits.gross_notional_max is None:
-        return None
-    return max(shared.limits.gross_notional_max - shared.gross_notional, 0.0) / equity

@@ -5,7 +5,7 @@ three compute alike.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from compute.limits.tightest import tightest
 from compute.market import Integers, Market, MissingInputError, equity_of
 from compute.methods import Engine
 from compute.money.currency import in_base
-from compute.signals import LineError, check, check_features
+from compute.signals import LineError, Signals, check, check_features
 from compute.waterfall.edge_inputs import Scenarios
 from compute.waterfall.layout import Family, is_of
 from compute.waterfall.usable import check_market
@@ -103,6 +103,72 @@ def assemble(
     Raises `Refusal` where all lines are wrong, or one is and the caller wants all or nothing;
     `MissingInputError` where a limit needs data that isn't there.
     """
+    index = prices.places(request.instrument_ids)
+    limits = _limits(request, context, prices)
+    lines = _lines(request, context, prices, limits, scenarios, stored)
+    active = np.ones(len(index), dtype=bool)
+    active[[error.line for error in lines.errors]] = False
+    if lines.errors and (request.all_or_nothing or not active.any()):
+        raise invalid_fields(violations_of(lines.errors))
+    if covariance is not None:
+        covariance = covariance_of(covariance, prices, context.parameters.periods_per_year)
+    returns = ReturnData(_matrix(scenarios), _matrix(covariance))
+    named = limits.clusters or limits.joint.stress
+    if named and is_solvent(equity_of(prices, context.positions)):
+        sized = index[active]
+        context = _clustered(limits, context, prices, sized, returns)
+        limits = with_clusters(limits, context.clusters)
+        concern = np.union1d(context.positions.taken, sized)
+        names = [prices.instrument_ids[place] for place in concern]
+        limits = with_stress(limits, context.stress, names, returns)
+    method = request.method_with(context.parameters)
+    places = None if method.engine is Engine.OPTIMIZER else _concerned(index, context, prices)
+    limit_bounds = _limit_bounds(request, limits, context, prices, places, derived)
+    known = np.maximum(index, 0)
+    inputs = Inputs(
+        signals=lines.signals,
+        # Lines of unknown instruments have no column to read: any will do, they stay refused.
+        index=known if places is None else np.searchsorted(places, known) * (index >= 0),
+        active=active,
+        known=index >= 0,
+        limit_bounds=limit_bounds,
+        parameters=context.parameters,
+        reducing=context.reducing,
+        scenarios=lines.scenarios,
+        returns=returns,
+        fees_count=context.fees_count,
+        method=method,
+        lot_search=context.lot_search,
+    )
+    _ = inputs.book_guard  # raises where a limit of the book lacks its data
+    problem = PreparedRequest(
+        request,
+        inputs,
+        lines.errors,
+        context,
+        request.algorithm or context.parameters.algorithm,
+    )
+    return problem if context.algorithm is None else sized_by(problem, context.algorithm)
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """The signals with what was found for them; errors: of lines that can't be sized."""
+
+    signals: Signals
+    scenarios: Scenarios | None
+    errors: list[LineError]
+
+
+def _lines(
+    request: SizingRequest,
+    context: decision_inputs.DecisionInputs,
+    prices: Market,
+    limits: Limits,
+    matrix: MatrixData | None,
+    stored: StoredOutcomes | None,
+) -> _Lines:
+    """The lines with their histories, predictions, regimes and multipliers, each checked."""
     ids, batch = request.instrument_ids, request.signals
     index = prices.places(ids)
     known = np.maximum(index, 0)
@@ -119,58 +185,16 @@ def assemble(
     batch = with_predictions(batch, context.predictions, [error.line for error in wrong])
     batch, unseen = with_regimes(batch, ids, context.regimes)
     errors += unseen + check(batch, prices.price[known])
-    limits = _limits(request, context, prices)
     errors += check_market(batch, index, prices, context.parameters, limits)
-    columns, more = _scenarios_of(ids, batch.source, scenarios)
+    scenarios, more = _scenarios_of(ids, batch.source, matrix)
     errors += more
     rate, k = context.parameters.risk_free_rate, context.parameters.edge_multiplier
     batch = scaled_edges(batch, rate, k)
-    columns = None if columns is None else scaled_scenarios(columns, batch.side, rate, k)
+    scenarios = None if scenarios is None else scaled_scenarios(scenarios, batch.side, rate, k)
     if (m := line_multipliers(context.adjustments)) is not None:
         batch = multiplied(batch, rate, m)
-        columns = None if columns is None else scaled_scenarios(columns, batch.side, rate, m)
-    active = np.ones(len(ids), dtype=bool)
-    active[[error.line for error in errors]] = False
-    if errors and (request.all_or_nothing or not active.any()):
-        raise invalid_fields(violations_of(errors))
-    if covariance is not None:
-        covariance = covariance_of(covariance, prices, context.parameters.periods_per_year)
-    returns = ReturnData(_matrix(scenarios), _matrix(covariance))
-    named = limits.clusters or limits.joint.stress
-    if named and is_solvent(equity_of(prices, context.positions)):
-        sized = index[active]
-        context = _clustered(limits, context, prices, sized, returns)
-        limits = with_clusters(limits, context.clusters)
-        concern = np.union1d(context.positions.taken, sized)
-        names = [prices.instrument_ids[place] for place in concern]
-        limits = with_stress(limits, context.stress, names, returns)
-    method = request.method_with(context.parameters)
-    places = None if method.engine is Engine.OPTIMIZER else _concerned(index, context, prices)
-    limit_bounds = _limit_bounds(request, limits, context, prices, places, derived)
-    inputs = Inputs(
-        signals=batch,
-        # Lines of unknown instruments have no column to read: any will do, they stay refused.
-        index=known if places is None else np.searchsorted(places, known) * (index >= 0),
-        active=active,
-        known=index >= 0,
-        limit_bounds=limit_bounds,
-        parameters=context.parameters,
-        reducing=context.reducing,
-        scenarios=columns,
-        returns=returns,
-        fees_count=context.fees_count,
-        method=method,
-        lot_search=context.lot_search,
-    )
-    _ = inputs.book_guard  # raises where a limit of the book lacks its data
-    problem = PreparedRequest(
-        request,
-        inputs,
-        errors,
-        context,
-        request.algorithm or context.parameters.algorithm,
-    )
-    return problem if context.algorithm is None else sized_by(problem, context.algorithm)
+        scenarios = None if scenarios is None else scaled_scenarios(scenarios, batch.side, rate, m)
+    return _Lines(batch, scenarios, errors)
 
 
 def _matrix(data: MatrixData | None) -> ReturnMatrix | None:
