@@ -42,6 +42,7 @@ LARGER_IS_TIGHTER = frozenset(
         "cost_rate",
         "impact_coefficient",
         "drawdown_floor",
+        "equity_floor",
         "reservation_ttl_s",  # shorter ones free cash and room while orders are still open
     }
 )

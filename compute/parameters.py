@@ -146,6 +146,7 @@ class EffectiveParameters:
         None, Range(NEAR_0, NEAR_1, "of the highest equity", hint=PERCENT)
     )
     drawdown_multiplier: float = ranged(1.0, Range(1.0, 100.0, "times the cushion"))
+    equity_floor: float | None = ranged(None, Range(1e-6, 1e18, "of money"))
     condition_rules: tuple[ConditionRule, ...] = ()
     algorithm: AlgorithmChoice | None = None
     volatility_model: str | None = None
@@ -168,6 +169,11 @@ class EffectiveParameters:
     def fraction(self) -> float:
         """The fraction of Kelly staked, after what the rules took off."""
         return self.fraction_multiplier * self.fraction_chosen
+
+    @property
+    def has_floor(self) -> bool:
+        """Whether equity is held against a floor."""
+        return self.drawdown_floor is not None or self.equity_floor is not None
 
     @property
     def fraction_chosen(self) -> float:

@@ -13,6 +13,7 @@ from enum import IntEnum
 
 from compute.adapt.condition import ConditionRule, Observation, is_readable, state_after
 from compute.adapt.schedule import NO_SESSIONS, Schedule, ScheduleRow, Sessions
+from compute.parameters import EffectiveParameters
 
 
 class AdjustmentSource(IntEnum):
@@ -125,27 +126,42 @@ def conditional(
     return Adjustment(source, rule.name, state.multiplier, text)
 
 
-def floor_multiplier(equity: float, highest: float, floor: float, times: float = 1.0) -> float:
-    """min(1, k (1 - a M / W)+) with floor a, highest equity M, equity W and `times` k >= 1.
+def floor_multiplier(equity: float, floor: float, times: float = 1.0) -> float:
+    """min(1, k (1 - F / W)+) with floor F and equity W, money, and `times` k >= 1.
 
-    k = 1 is Grossman and Zhou (1993): at the peak it is 1 - a, which is the price of the floor; at
-    W <= a M it is 0, and stays so. Above 1 it is the time-invariant portfolio protection of Estep
-    and Kritzman (1988), whose floor breaks on a fall of what is held of more than 1 / k.
+    With F = a M of the highest equity M, k = 1 is Grossman and Zhou (1993): at the peak it is
+    1 - a, which is the price of the floor; at W <= F it is 0, and stays so. Above 1 it is the
+    time-invariant portfolio protection of Estep and Kritzman (1988), whose floor breaks on a fall
+    of what is held of more than 1 / k. With an F that does not rise it is constant proportion
+    portfolio insurance (Black and Jones 1987).
     """
-    return min(1.0, times * max(0.0, 1.0 - floor * highest / equity)) if equity > 0.0 else 0.0
+    return min(1.0, times * max(0.0, 1.0 - floor / equity)) if equity > 0.0 else 0.0
 
 
-def floored(equity: float, highest: float, floor: float, times: float = 1.0) -> Adjustment:
-    """The multiplier of a portfolio with that floor; says where nothing is left."""
-    multiplier = floor_multiplier(equity, highest, floor, times)
-    text = f"equity {equity:.6g} over a floor of {floor * highest:.6g}, {floor:g} of {highest:.6g}"
+def floored(parameters: EffectiveParameters, equity: float, highest: float) -> list[Adjustment]:
+    """What the floors of a portfolio come to, where it has any; money in base currency."""
+    found, times = [], parameters.drawdown_multiplier
+    part, fixed = parameters.drawdown_floor, parameters.equity_floor
+    if part is not None:
+        closed = "until the high-water mark is set anew (RebaseHighWaterMark)"
+        kind = "drawdown_floor", f", {part:g} of {highest:.6g}", closed
+        found.append(_over(equity, part * highest, times, *kind))
+    if fixed is not None:
+        kind = "equity_floor", "", "until money is paid in or the floor is set lower"
+        found.append(_over(equity, fixed, times, *kind))
+    return found
+
+
+def _over(
+    equity: float, floor: float, times: float, name: str, origin: str, closed: str
+) -> Adjustment:
+    """One floor; says where nothing is left."""
+    multiplier = floor_multiplier(equity, floor, times)
+    text = f"equity {equity:.6g} over a floor of {floor:.6g}{origin}"
     text += f", cushion times {times:g}" if times != 1.0 else ""
     if multiplier == 0.0:
-        text = (
-            f"equity {equity:.6g} is at the floor {floor * highest:.6g}: positions stay closed "
-            "until the high-water mark is set anew (RebaseHighWaterMark)"
-        )
-    return Adjustment(AdjustmentSource.DRAWDOWN_FLOOR, "drawdown_floor", multiplier, text)
+        text = f"equity {equity:.6g} is at the floor {floor:.6g}: positions stay closed {closed}"
+    return Adjustment(AdjustmentSource.DRAWDOWN_FLOOR, name, multiplier, text)
 
 
 def _clock(second: int) -> str:

@@ -150,9 +150,7 @@ class Decider:
             moment = self._setting.clock.moment(self._history.dates[t])
             found += scheduled(parameters.schedule, moment)
             found += scheduled_lines(parameters.schedule, ids, moment)
-        if parameters.drawdown_floor is not None:
-            floor = parameters.drawdown_floor, parameters.drawdown_multiplier
-            found.append(floored(standing.equity, standing.highest, *floor))
+        found += floored(parameters, standing.equity, standing.highest)
         if self._setting.estimates is not None and parameters.correlation_penalty is None:
             # A covariance is at hand, with which the penalty is on unless it is turned off.
             on = CorrelationPenalty.QUADRATIC

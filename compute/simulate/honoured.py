@@ -60,7 +60,8 @@ IN_EXACT = (
     _of(
         "parameters",
         "impact_coefficient no_trade_region trade_rate plan_periods robust stop_risk_max "
-        "joint_objective lot_choice schedule drawdown_floor drawdown_multiplier algorithm",
+        "joint_objective lot_choice schedule drawdown_floor drawdown_multiplier equity_floor "
+        "algorithm",
     )
     | _of(
         "limits",

@@ -29,6 +29,7 @@ _LOOKED_UP = frozenset(
         "edge_half_life_s",
         "drawdown_floor",
         "drawdown_multiplier",
+        "equity_floor",
         "condition_rules",
         "volatility_model",
         "equity_jump_max",

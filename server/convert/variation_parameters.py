@@ -57,6 +57,7 @@ REACH = {
     "size_model_id": Reach.NOT_APPLICABLE,
     "drawdown_floor": Reach.PREPARED,
     "drawdown_multiplier": Reach.PREPARED,
+    "equity_floor": Reach.PREPARED,
     "condition_rules": Reach.PREPARED,
     "algorithm": Reach.SIZED,
     "volatility_model": Reach.PREPARED,

@@ -52,10 +52,9 @@ def of_state(state: PortfolioState, now: datetime, equity: float | None) -> list
     """What clock, conditions and drawdown come to, whatever the signals; equity None: not known."""
     parameters = state.parameters
     found = scheduled(parameters.schedule, now, state.sessions)
-    if parameters.drawdown_floor is not None and equity is not None:
+    if equity is not None:
         highest = max(equity, state.high_water_mark or 0.0)
-        floor = parameters.drawdown_floor, parameters.drawdown_multiplier
-        found.append(floored(equity, highest, *floor))
+        found += floored(parameters, equity, highest)
     for rule in parameters.condition_rules:
         if not rule.instrument_ids:
             seen = _seen(state, rule)

@@ -105,7 +105,7 @@ class EffectiveParametersWatch:
                 for item in moves(told, found, ids)
                 # A floor that can't be looked at now stays as it was.
                 if equity is not None
-                or parameters.drawdown_floor is None
+                or not parameters.has_floor
                 or item.key[0] is not AdjustmentSource.DRAWDOWN_FLOOR
             ]
             if not moved:

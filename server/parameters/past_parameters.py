@@ -143,7 +143,7 @@ async def simulated(
         every = [*tried, *(span.stored for span in spans)]
         for item in every:
             _check_calendar(item, asked)
-        has_floor = any(item.drawdown_floor is not None for item in every)
+        has_floor = any(item.has_floor for item in every)
         equity = asked.equity
         if has_floor and not equity:
             equity = await _equity(connection, call.tenant_id, asked)
@@ -157,7 +157,7 @@ async def simulated(
     sessions = {item.schedule: await calendars.sessions(item.schedule) for item in every}
     found = await in_thread(call, lambda: _through(past, asked, sessions))
     has_target = any(item.volatility_target is not None for item in tried)
-    has_floor = any(item.drawdown_floor is not None for item in tried)
+    has_floor = any(item.has_floor for item in tried)
     return Simulated(found, has_floor, has_target)
 
 

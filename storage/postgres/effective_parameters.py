@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 
-_RULES = ["schedule", "condition_rules", "drawdown_floor"]
+_RULES = ["schedule", "condition_rules", "drawdown_floor", "equity_floor"]
 """Fields of parameter documents that hold rules."""
 
 

@@ -64,6 +64,7 @@ STEPS: dict[str, list[Any]] = {
     "edge_half_life_s": [60.0, 900.0, None],
     "size_model_id": ["m", None],
     "drawdown_floor": [0.9, 0.8, None],
+    "equity_floor": [900_000.0, 800_000.0, None],
     "drawdown_multiplier": [1.0, 4.0],
     "edge_gone_action": [EdgeGoneAction.REDUCE_PORTFOLIO, EdgeGoneAction.ALERT],
     "condition_rules": [(RULE, replace(RULE, name="wild")), (RULE,), ()],

@@ -139,6 +139,7 @@ CALLED = {
     "edge_model_id": "model",
     "size_model_id": "model",
     "drawdown_floor": 0.8,
+    "equity_floor": 800_000.0,
     "drawdown_multiplier": 4.0,
     "condition_rules": (ConditionRule(name="storm", condition_id="vix", multiplier=0.5),),
     "algorithm": AlgorithmChoice("third"),
@@ -369,6 +370,20 @@ def test_the_drawdown_floor_is_that_of_grossman_and_zhou(kernels: KernelRegistry
     whole = run(PAST, small, kernels)
     floored = run(PAST, with_fields(small, {"drawdown_floor": 0.8}), kernels)
     assert floored.gross_weight[23] == pytest.approx(0.2 * whole.gross_weight[23], rel=0.01)
+
+
+def test_a_floor_that_does_not_rise_leaves_the_cushion_of_the_day(kernels: KernelRegistry) -> None:
+    """k (1 - F / W) of what is staked without the floor, with the equity W of each session."""
+    small = with_fields(BASE, {"kelly_fraction": 0.1})
+    whole = run(PAST, small, kernels)
+    floor = 0.8 * float(whole.equity[0])
+    given = {"equity_floor": floor, "drawdown_multiplier": 2.0}
+    floored = run(PAST, with_fields(small, given), kernels)
+    traded = np.flatnonzero(whole.gross_weight > 0.0)
+    decided = 2.0 * (1.0 - floor / floored.equity[traded - 1])  # orders are filled a session later
+    np.testing.assert_allclose(
+        floored.gross_weight[traded], decided * whole.gross_weight[traded], rtol=0.02
+    )
 
 
 def test_lines_that_are_refused_are_counted(kernels: KernelRegistry) -> None:

@@ -66,6 +66,7 @@ SAMPLES: dict[str, Any] = {
     "edge_model_id": "m",
     "size_model_id": "m",
     "drawdown_floor": 0.5,
+    "equity_floor": 100_000.0,
     "drawdown_multiplier": 1.5,
     "condition_rules": RULES,
     "algorithm": {"name": "nobody"},

@@ -81,6 +81,28 @@ async def test_a_drawdown_floor_of_grossman_and_zhou(
 
 
 @pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        ({"equity_floor": 800_000.0}, 0.2),
+        ({"equity_floor": 800_000.0, "drawdown_multiplier": 4.0}, 0.8),
+        ({"equity_floor": 1_000_000.0}, 0.0),
+        ({"equity_floor": 800_000.0, "drawdown_floor": 0.9}, 0.1),  # the smaller counts
+        ({"equity_floor": 950_000.0, "drawdown_floor": 0.9}, 0.05),
+    ],
+)
+async def test_a_floor_that_does_not_rise_is_constant_proportion_insurance(
+    client: Client, given: dict[str, float], part: float
+) -> None:
+    """f = f_K min(1, k (1 - F / W)): 20/9 at an equity of a million; D7.16 at the peak."""
+    portfolio_id = await ready(client, **given)
+    lines = MOMENTS | {"expected_return": [0.05], "volatility": [0.15]}
+    decision = await client.size(sizing_request(portfolio_id, ["I0"], lines))
+    assert stage(decision, "KELLY_FRACTION") == pytest.approx([part * 20.0 / 9.0], abs=1e-9)
+    told = {item.name: item for item in decision.adjustments}
+    assert ("is at the floor" in told["equity_floor"].explanation) == (part == 0.0)
+
+
+@pytest.mark.parametrize(
     ("level", "var", "es"),
     [
         (0.95, 1.6448536270, 2.0627128075),

@@ -401,6 +401,7 @@ class SizingParameters(_message.Message):
     LOT_CHOICE_FIELD_NUMBER: _builtins.int
     EDGE_GONE_ACTION_FIELD_NUMBER: _builtins.int
     DRAWDOWN_MULTIPLIER_FIELD_NUMBER: _builtins.int
+    EQUITY_FLOOR_FIELD_NUMBER: _builtins.int
     method: _types_pb2.SizingMethod.ValueType
     """Engine used where the request names none. Default CLOSED_FORM."""
     kelly_fraction: _builtins.float
@@ -533,10 +534,18 @@ class SizingParameters(_message.Message):
     however often one looks (Ville's inequality). Looked at every minute. Default: ALERT.
     """
     drawdown_multiplier: _builtins.float
-    """Of `drawdown_floor`: the Kelly fraction is multiplied by this times 1 - a M / W, and by 1 at most. Above 1 it is
-    the time-invariant portfolio protection of Estep and Kritzman (1988): whole stakes while the cushion is
+    """Of `drawdown_floor` and `equity_floor`: the Kelly fraction is multiplied by this times 1 - a M / W, or times
+    1 - F / W, and by 1 at most. Above 1 it is, of a drawdown floor, the time-invariant portfolio protection of
+    Estep and Kritzman (1988): whole stakes while the cushion is
     thick, and a floor that breaks on a move of the portfolio's positions, at full Kelly, of more than one in so many.
     Default 1: Grossman and Zhou. From 1 to 100.
+    """
+    equity_floor: _builtins.float
+    """Equity F below which the portfolio is not meant to fall, in its base currency: the Kelly fraction is multiplied by
+    min(1, k (1 - F / W)) at equity W, k the `drawdown_multiplier`, and by 0 at the floor. It does not rise with the
+    highest equity (constant proportion portfolio insurance, Black and Jones 1987); money paid in is cushion. Of
+    all portfolios it is the same number in the base currency of each. Beside a `drawdown_floor` the smaller
+    multiplier counts. Default: no floor. From 1e-6 to 1e18.
     """
     @_builtins.property
     def drawdown_tolerance(self) -> Global___DrawdownTolerance:
@@ -641,10 +650,11 @@ class SizingParameters(_message.Message):
         lot_choice: Global___LotChoice.ValueType = ...,
         edge_gone_action: Global___EdgeGoneAction.ValueType = ...,
         drawdown_multiplier: _builtins.float | None = ...,
+        equity_floor: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_drawdown_multiplier", b"_drawdown_multiplier", "_edge_model_id", b"_edge_model_id", "_equity_jump_max", b"_equity_jump_max", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_plan_periods", b"_plan_periods", "_price_jump_max", b"_price_jump_max", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_size_model_id", b"_size_model_id", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_multiplier", b"drawdown_multiplier", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "edge_model_id", b"edge_model_id", "equity_jump_max", b"equity_jump_max", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "periods_per_year", b"periods_per_year", "plan_periods", b"plan_periods", "portfolio_age_max", b"portfolio_age_max", "price_jump_max", b"price_jump_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "robust", b"robust", "schedule", b"schedule", "size_model_id", b"size_model_id", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_drawdown_multiplier", b"_drawdown_multiplier", "_edge_model_id", b"_edge_model_id", "_equity_floor", b"_equity_floor", "_equity_jump_max", b"_equity_jump_max", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_plan_periods", b"_plan_periods", "_price_jump_max", b"_price_jump_max", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_size_model_id", b"_size_model_id", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_multiplier", b"drawdown_multiplier", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "edge_model_id", b"edge_model_id", "equity_floor", b"equity_floor", "equity_jump_max", b"equity_jump_max", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "periods_per_year", b"periods_per_year", "plan_periods", b"plan_periods", "portfolio_age_max", b"portfolio_age_max", "price_jump_max", b"price_jump_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "robust", b"robust", "schedule", b"schedule", "size_model_id", b"size_model_id", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_drawdown_multiplier", b"_drawdown_multiplier", "_edge_model_id", b"_edge_model_id", "_equity_jump_max", b"_equity_jump_max", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_plan_periods", b"_plan_periods", "_price_jump_max", b"_price_jump_max", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_size_model_id", b"_size_model_id", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "confidence_shrinkage", b"confidence_shrinkage", "correlation_penalty", b"correlation_penalty", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_multiplier", b"drawdown_multiplier", "drawdown_tolerance", b"drawdown_tolerance", "edge_gone_action", b"edge_gone_action", "edge_half_life", b"edge_half_life", "edge_model_id", b"edge_model_id", "equity_jump_max", b"equity_jump_max", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "lot_choice", b"lot_choice", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "no_trade_region", b"no_trade_region", "periods_per_year", b"periods_per_year", "plan_periods", b"plan_periods", "portfolio_age_max", b"portfolio_age_max", "price_jump_max", b"price_jump_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "robust", b"robust", "schedule", b"schedule", "size_model_id", b"size_model_id", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_drawdown_multiplier", b"_drawdown_multiplier", "_edge_model_id", b"_edge_model_id", "_equity_floor", b"_equity_floor", "_equity_jump_max", b"_equity_jump_max", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_plan_periods", b"_plan_periods", "_price_jump_max", b"_price_jump_max", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_size_model_id", b"_size_model_id", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "confidence_shrinkage", b"confidence_shrinkage", "correlation_penalty", b"correlation_penalty", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_multiplier", b"drawdown_multiplier", "drawdown_tolerance", b"drawdown_tolerance", "edge_gone_action", b"edge_gone_action", "edge_half_life", b"edge_half_life", "edge_model_id", b"edge_model_id", "equity_floor", b"equity_floor", "equity_jump_max", b"equity_jump_max", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "lot_choice", b"lot_choice", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "no_trade_region", b"no_trade_region", "periods_per_year", b"periods_per_year", "plan_periods", b"plan_periods", "portfolio_age_max", b"portfolio_age_max", "price_jump_max", b"price_jump_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "robust", b"robust", "schedule", b"schedule", "size_model_id", b"size_model_id", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_rate: _TypeAlias = _typing.Literal["cost_rate"]  # noqa: Y015
     _WhichOneofArgType__cost_rate: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate"]  # noqa: Y015
@@ -656,6 +666,8 @@ class SizingParameters(_message.Message):
     _WhichOneofArgType__drawdown_multiplier: _TypeAlias = _typing.Literal["_drawdown_multiplier", b"_drawdown_multiplier"]  # noqa: Y015
     _WhichOneofReturnType__edge_model_id: _TypeAlias = _typing.Literal["edge_model_id"]  # noqa: Y015
     _WhichOneofArgType__edge_model_id: _TypeAlias = _typing.Literal["_edge_model_id", b"_edge_model_id"]  # noqa: Y015
+    _WhichOneofReturnType__equity_floor: _TypeAlias = _typing.Literal["equity_floor"]  # noqa: Y015
+    _WhichOneofArgType__equity_floor: _TypeAlias = _typing.Literal["_equity_floor", b"_equity_floor"]  # noqa: Y015
     _WhichOneofReturnType__equity_jump_max: _TypeAlias = _typing.Literal["equity_jump_max"]  # noqa: Y015
     _WhichOneofArgType__equity_jump_max: _TypeAlias = _typing.Literal["_equity_jump_max", b"_equity_jump_max"]  # noqa: Y015
     _WhichOneofReturnType__fill_deviation_max: _TypeAlias = _typing.Literal["fill_deviation_max"]  # noqa: Y015
@@ -700,6 +712,8 @@ class SizingParameters(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__drawdown_multiplier) -> _WhichOneofReturnType__drawdown_multiplier | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__edge_model_id) -> _WhichOneofReturnType__edge_model_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__equity_floor) -> _WhichOneofReturnType__equity_floor | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__equity_jump_max) -> _WhichOneofReturnType__equity_jump_max | None: ...
     @_typing.overload
@@ -1191,7 +1205,7 @@ class GetParametersResponse(_message.Message):
     def adjustments(self) -> _containers.RepeatedCompositeFieldContainer[_sizing_pb2.Adjustment]:
         """What the rules among them come to now, as in `SizingDecision.adjustments`; empty where the request
         names no portfolio, or a time. Neither the age of signals nor volatilities are known here, and the
-        drawdown floor is left out where the newest market doesn't value what the portfolio holds.
+        floors are left out where the newest market doesn't value what the portfolio holds.
         """
 
     def __init__(
@@ -1300,8 +1314,8 @@ class SimulateParametersRequest(_message.Message):
 
     @_builtins.property
     def equity(self) -> _containers.RepeatedCompositeFieldContainer[Global___EquityPoint]:
-        """What the drawdown floor is held against, in the order of time: at most 10,000, e.g. a net asset value per
-        unit. Empty: the equity of the portfolio's recorded decisions, of all strategies, where money paid in or
+        """What the floors are held against, in the order of time: at most 10,000, e.g. a net asset value per unit, and
+        beside an `equity_floor` in its money. Empty: the equity of the portfolio's recorded decisions, of all strategies, where money paid in or
         out counts as gain or loss.
         """
 
@@ -1380,7 +1394,7 @@ class SimulateParametersResponse(_message.Message):
 
     @_builtins.property
     def equity(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Equity that the drawdown floor was held against; empty where there is no floor. 0 before the first
+        """Equity that floors were held against; empty where there is no floor. 0 before the first
         known, when the floor takes nothing.
         """
 

@@ -116,7 +116,7 @@ class _AdjustmentSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Adju
     ADJUSTMENT_SOURCE_EDGE_AGE: _AdjustmentSource.ValueType  # 2
     """The age of the signals, by `SizingParameters.edge_half_life`."""
     ADJUSTMENT_SOURCE_DRAWDOWN_FLOOR: _AdjustmentSource.ValueType  # 3
-    """How near equity is to `SizingParameters.drawdown_floor`."""
+    """How near equity is to `SizingParameters.drawdown_floor` or `equity_floor`; the name says to which."""
     ADJUSTMENT_SOURCE_CONDITION: _AdjustmentSource.ValueType  # 4
     """A market condition, by `SizingParameters.condition_rules`."""
     ADJUSTMENT_SOURCE_VOLATILITY: _AdjustmentSource.ValueType  # 5
@@ -136,7 +136,7 @@ ADJUSTMENT_SOURCE_SCHEDULE: AdjustmentSource.ValueType  # 1
 ADJUSTMENT_SOURCE_EDGE_AGE: AdjustmentSource.ValueType  # 2
 """The age of the signals, by `SizingParameters.edge_half_life`."""
 ADJUSTMENT_SOURCE_DRAWDOWN_FLOOR: AdjustmentSource.ValueType  # 3
-"""How near equity is to `SizingParameters.drawdown_floor`."""
+"""How near equity is to `SizingParameters.drawdown_floor` or `equity_floor`; the name says to which."""
 ADJUSTMENT_SOURCE_CONDITION: AdjustmentSource.ValueType  # 4
 """A market condition, by `SizingParameters.condition_rules`."""
 ADJUSTMENT_SOURCE_VOLATILITY: AdjustmentSource.ValueType  # 5
