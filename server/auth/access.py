@@ -64,8 +64,9 @@ class Access:
 
         Decided from the request alone, so that nothing is told of what exists.
         """
-        scope = self._needed(request)
-        if scope not in identity.scopes:
+        needed = self._needed(request)
+        scope = needed[0]
+        if identity.scopes.isdisjoint(needed):
             raise denied(scope)
         if self.is_of_firm and not identity.has_all_portfolios:
             raise denied(scope, is_of_firm=True)
@@ -77,11 +78,10 @@ class Access:
         if not all(map(identity.is_granted, named or [""])):
             raise denied(scope, ".".join(self.portfolio_path))
 
-    def _needed(self, request: Message) -> str:
-        for item in self.exceptions:
-            if getattr(request, item.field) == item.value:
-                return item.scope
-        return self.scope
+    def _needed(self, request: Message) -> list[str]:
+        """Scopes of which the caller needs any."""
+        found = [x.scope for x in self.exceptions if getattr(request, x.field) == x.value]
+        return found or [self.scope]
 
 
 def denied(scope: str, field: str = "", *, is_of_firm: bool = False) -> Refusal:

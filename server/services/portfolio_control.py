@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import asyncpg
-from positionsizing.v1 import events_pb2, types_pb2
+from positionsizing.v1 import access_pb2, events_pb2, types_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
 from compute.limits.loosening import loosened, loosened_shared
+from server.auth.access import SCOPES, denied
 from server.calls.errors import FieldViolation, invalid, invalid_fields, not_found
 from server.calls.request_context import Call, first_delivery
 from server.convert import limits as limits_convert
@@ -38,6 +39,7 @@ from storage.postgres.proposals import Proposal
 from storage.postgres.scopes import TENANT_SCOPE, Scope, ScopeKind
 from storage.postgres.trading_state import TradingState
 
+_RESUME = SCOPES[access_pb2.ACCESS_SCOPE_RESUME]
 _STATES = {
     types_pb2.TRADING_STATE_ACTIVE: TradingState.ACTIVE,
     types_pb2.TRADING_STATE_REDUCING: TradingState.REDUCING,
@@ -195,18 +197,24 @@ class PortfolioControl(PortfolioMoney):
         request: pb.SetTradingStateRequest,
         approval: Approval | None,
     ) -> Proposal | None:
-        """The proposal that a change of state becomes; a halt asks nobody."""
+        """The proposal that a change of state becomes; a halt asks nobody.
+
+        Raises `Refusal` where it allows more and the caller may only allow less.
+        """
         state = _STATES[request.trading_state]
         if state is TradingState.HALTED and approval is None:
             return None
         now = await trading_state.current(connection, call.tenant_id, [scope])
         before = now[0].state if now else TradingState.ACTIVE
+        is_looser = trading_state.is_looser(state, before)
+        if is_looser and approval is None and _RESUME not in call.identity.scopes:
+            raise denied(_RESUME)
         return await four_eyes.proposed(
             connection,
             call,
             request,
             version=now[0].version if now else 0,
-            loosened=("trading_state",) if trading_state.is_looser(state, before) else (),
+            loosened=("trading_state",) if is_looser else (),
             approval=approval,
             portfolio_id=scope.id if scope.kind is ScopeKind.PORTFOLIO else "",
         )

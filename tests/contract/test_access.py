@@ -121,10 +121,14 @@ def test_validating_takes_less_than_sizing() -> None:
 def test_halting_takes_another_scope_than_resuming() -> None:
     halt, resume = caller("sizing.halt"), caller("sizing.resume")
     method = "PortfolioService/SetTradingState"
-    for state, may_halt in ((3, True), (2, False), (1, False), (0, False)):
+    for state, may_halt in ((3, True), (1, False), (0, False)):
         request = portfolio.SetTradingStateRequest(trading_state=state)  # type: ignore[arg-type]
         assert is_denied(method, halt, request) is not may_halt
         assert is_denied(method, resume, request) is may_halt
+    reducing = portfolio.SetTradingStateRequest(trading_state=2)  # type: ignore[arg-type]
+    for who in (halt, resume):  # whether it allows more is told where the state before is known
+        assert not is_denied(method, who, reducing)
+    assert is_denied(method, caller("sizing.size"), reducing)
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,13 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from positionsizing.v1 import explanation_service_pb2 as explanation
 from positionsizing.v1 import portfolio_service_pb2 as portfolio
 from positionsizing.v1 import sizing_service_pb2 as sizing
+from positionsizing.v1 import types_pb2
 
 from compute.shapes import KernelRegistry
 from server.app import App
 from server.auth.access import SCOPES
 from server.auth.keys import new_key
+from server.auth.roles import ROLES
 from server.calls.contract import SERVICES
 from server.calls.rpc import _Endpoint
 from storage import embedded
@@ -411,3 +413,31 @@ async def test_denials_are_counted_by_reason(closed: App, issuer: Issuer) -> Non
     await call(closed, GET, b"", bearer(issuer.token(aud="x")))
     await call(closed, GET, b"", bearer(issuer.token(scope="sizing.halt")))
     assert {name: count(name) for name in before} == {k: v + 1 for k, v in before.items()}
+
+
+async def test_who_may_halt_may_reduce_and_lets_nothing_trade_more(
+    closed: App, issuer: Issuer
+) -> None:
+    """The scopes of the role `ops`, and of `risk-officer`."""
+    everything = bearer(issuer.token(scope=EVERYTHING))
+    book = await put_portfolio(closed, everything, "on-call")
+    ops = bearer(issuer.token(scope=" ".join(ROLES["ops"])))
+    officer = bearer(issuer.token(scope=" ".join(ROLES["risk-officer"])))
+    path = "/positionsizing.v1.PortfolioService/SetTradingState"
+
+    async def put(metadata: Metadata, state: types_pb2.TradingState.ValueType) -> int:
+        scope = portfolio.Scope(portfolio_id=book)
+        request = portfolio.SetTradingStateRequest(
+            scope=scope, trading_state=state, reason="on call"
+        )
+        return (await call(closed, path, request.SerializeToString(), metadata))[0]
+
+    active, reducing, halted = (
+        types_pb2.TRADING_STATE_ACTIVE,
+        types_pb2.TRADING_STATE_REDUCING,
+        types_pb2.TRADING_STATE_HALTED,
+    )
+    denied = grpc.StatusCode.PERMISSION_DENIED.value[0]
+    told = [await put(ops, state) for state in (reducing, reducing, active, halted, reducing)]
+    assert told == [0, 0, denied, 0, denied]
+    assert [await put(officer, state) for state in (reducing, active)] == [0, 0]

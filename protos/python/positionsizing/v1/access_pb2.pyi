@@ -48,9 +48,9 @@ class _AccessScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AccessSco
     for four eyes (ApprovalService).
     """
     ACCESS_SCOPE_HALT: _AccessScope.ValueType  # 9
-    """"sizing.halt": stop trading."""
+    """"sizing.halt": stop trading, or let positions only shrink where they could grow."""
     ACCESS_SCOPE_RESUME: _AccessScope.ValueType  # 10
-    """"sizing.resume": let trading go on, wholly or reducing only."""
+    """"sizing.resume": let trading go on, wholly or, after a halt, reducing only."""
     ACCESS_SCOPE_APPROVE: _AccessScope.ValueType  # 11
     """"sizing.approve": approve or reject what somebody else has proposed, and ask for four eyes."""
     ACCESS_SCOPE_AUDIT_READ: _AccessScope.ValueType  # 12
@@ -82,9 +82,9 @@ ACCESS_SCOPE_LIMITS_PROPOSE: AccessScope.ValueType  # 8
 for four eyes (ApprovalService).
 """
 ACCESS_SCOPE_HALT: AccessScope.ValueType  # 9
-""""sizing.halt": stop trading."""
+""""sizing.halt": stop trading, or let positions only shrink where they could grow."""
 ACCESS_SCOPE_RESUME: AccessScope.ValueType  # 10
-""""sizing.resume": let trading go on, wholly or reducing only."""
+""""sizing.resume": let trading go on, wholly or, after a halt, reducing only."""
 ACCESS_SCOPE_APPROVE: AccessScope.ValueType  # 11
 """"sizing.approve": approve or reject what somebody else has proposed, and ask for four eyes."""
 ACCESS_SCOPE_AUDIT_READ: AccessScope.ValueType  # 12
@@ -156,7 +156,7 @@ class Access(_message.Message):
     """The method concerns the whole firm, and needs a grant of all portfolios."""
     @_builtins.property
     def exceptions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScopeException]:
-        """Where another scope is needed; the first that applies counts."""
+        """Where another scope is needed; of several that apply any will do."""
 
     def __init__(
         self,

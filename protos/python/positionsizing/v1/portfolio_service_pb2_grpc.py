@@ -229,8 +229,9 @@ class PortfolioServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetTradingState(self, request, context):
-        """Halts, reduces or resumes trading of a scope (the kill switch). Whatever is less strict than before
-        may need a second person (APPROVAL_REQUIRED, see ApprovalService); halting never does.
+        """Halts, reduces or resumes trading of a scope (the kill switch). Whoever may halt may reduce as well; from HALTED,
+        where it allows more, REDUCING needs the scope sizing.resume. Whatever is less strict than before may need a
+        second person (APPROVAL_REQUIRED, see ApprovalService); halting never does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -77,8 +77,9 @@ class PortfolioServiceStub:
     GetLimits: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetLimitsRequest, _portfolio_service_pb2.GetLimitsResponse]
     """Returns the limits of a scope in force, or of a past version."""
     SetTradingState: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetTradingStateRequest, _portfolio_service_pb2.SetTradingStateResponse]
-    """Halts, reduces or resumes trading of a scope (the kill switch). Whatever is less strict than before
-    may need a second person (APPROVAL_REQUIRED, see ApprovalService); halting never does.
+    """Halts, reduces or resumes trading of a scope (the kill switch). Whoever may halt may reduce as well; from HALTED,
+    where it allows more, REDUCING needs the scope sizing.resume. Whatever is less strict than before may need a
+    second person (APPROVAL_REQUIRED, see ApprovalService); halting never does.
     """
     GetTradingState: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetTradingStateRequest, _portfolio_service_pb2.GetTradingStateResponse]
     """Returns the trading state of a scope by itself."""
@@ -139,8 +140,9 @@ class PortfolioServiceAsyncStub(PortfolioServiceStub):
     GetLimits: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetLimitsRequest, _portfolio_service_pb2.GetLimitsResponse]  # type: ignore[assignment]
     """Returns the limits of a scope in force, or of a past version."""
     SetTradingState: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetTradingStateRequest, _portfolio_service_pb2.SetTradingStateResponse]  # type: ignore[assignment]
-    """Halts, reduces or resumes trading of a scope (the kill switch). Whatever is less strict than before
-    may need a second person (APPROVAL_REQUIRED, see ApprovalService); halting never does.
+    """Halts, reduces or resumes trading of a scope (the kill switch). Whoever may halt may reduce as well; from HALTED,
+    where it allows more, REDUCING needs the scope sizing.resume. Whatever is less strict than before may need a
+    second person (APPROVAL_REQUIRED, see ApprovalService); halting never does.
     """
     GetTradingState: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetTradingStateRequest, _portfolio_service_pb2.GetTradingStateResponse]  # type: ignore[assignment]
     """Returns the trading state of a scope by itself."""
@@ -282,8 +284,9 @@ class PortfolioServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _portfolio_service_pb2.SetTradingStateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_portfolio_service_pb2.SetTradingStateResponse, _abc.Awaitable[_portfolio_service_pb2.SetTradingStateResponse]]:
-        """Halts, reduces or resumes trading of a scope (the kill switch). Whatever is less strict than before
-        may need a second person (APPROVAL_REQUIRED, see ApprovalService); halting never does.
+        """Halts, reduces or resumes trading of a scope (the kill switch). Whoever may halt may reduce as well; from HALTED,
+        where it allows more, REDUCING needs the scope sizing.resume. Whatever is less strict than before may need a
+        second person (APPROVAL_REQUIRED, see ApprovalService); halting never does.
         """
 
     @_abc_1.abstractmethod
