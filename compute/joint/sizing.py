@@ -39,6 +39,7 @@ from compute.optimize.diversification import (
     of_largest_gross,
     with_gross,
 )
+from compute.optimize.exact_points import at_vertex
 from compute.optimize.execution import JUST_IN_TIME, Execution, JointShapes
 from compute.optimize.explanation import UNEXPLAINED, priced, recognised
 from compute.optimize.limits import of_asset
@@ -161,6 +162,9 @@ def solve_joint(
         return replace(bare, unbounded=tuple(names[place] for place in lines_open))
     certificate = certify(problem, solution, thorough=False, time_limit=time_limit)
     if not certificate.is_optimal:
+        certificate = certify(problem, solution, time_limit=time_limit)
+    if not certificate.is_optimal and (vertex := at_vertex(problem, solution.weights, time_limit)):
+        solution = replace(vertex, iterations=solution.iterations)
         certificate = certify(problem, solution, time_limit=time_limit)
     prices, note = priced(problem, solution.weights, certificate, time_limit)
     named = {name: limit_of(name, inputs, made.box, owner) for name in prices}

@@ -373,9 +373,10 @@ def _row_name(number: int, tail: Bounded) -> str:
 
 
 def _priced(problem: Problem, found: _Round) -> list[_CutRow]:
-    """The cuts with a price; the others come back if they are needed."""
+    """The cuts with a price, all where none are known; the others come back if they are needed."""
     given = found.solution.multipliers
-    assert given is not None, "an optimum has them"
+    if given is None:
+        return found.cuts
     prices = given.row_max[problem.limits.row_count :]
     least = 1e-6 * float(prices.max(initial=0.0))
     return [cut for cut, price in zip(found.cuts, prices, strict=True) if price > least]

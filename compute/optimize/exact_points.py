@@ -7,6 +7,10 @@ risk-constrained Kelly is met with equality by all cash; where nothing has a pos
 by nothing else. A cap on risk that equals the least risk there is leaves the book of least risk.
 Nor is there one where dust is all that may be held. Such points are few and known beforehand: each
 is tried, and taken where it is proven to be best.
+
+So are vertices that linear programs lead to (Frank and Wolfe 1956, a whole step each): the best
+point where one scenario, or a soft limit priced a million times the objective, outweighs all else.
+An interior point sees nothing beside such slopes, the simplex method ends exactly there.
 """
 
 from __future__ import annotations
@@ -20,7 +24,9 @@ import numpy.typing as npt
 from compute.optimize.execution import Execution
 from compute.optimize.interior_point.scaling import unit_of
 from compute.optimize.limits import box, linear
+from compute.optimize.linear_program import LpStatus, maximise
 from compute.optimize.problem import (
+    Array,
     Costs,
     Objective,
     ObjectiveKind,
@@ -29,8 +35,12 @@ from compute.optimize.problem import (
     Status,
 )
 from compute.optimize.proof.certificate import certify_weights, nothing_of_variance
+from compute.optimize.proof.duality_gap import bounded
 from compute.optimize.proof.evaluation import largest_violation, objective_value
+from compute.optimize.proof.linearization import tangent
+from compute.optimize.proof.lp_relaxation import relaxation
 from compute.optimize.proof.problem_numbers import ProblemData
+from compute.optimize.time_limit import TimeLimit
 
 Kind = ObjectiveKind
 # Within this, in units of the solver where these are above 1, a point is met but for rounding.
@@ -40,7 +50,11 @@ NEAR = 1e-6
 KINKS = (NEAR, 1e-10)
 # A limit may be exceeded by so much more for it: a thousandth of what a certificate allows.
 EXCEEDED = 1e-11
+# Ratios and shares of risk are no sums of slopes.
+_CURVED = (Kind.MAX_SHARPE, Kind.MAX_DIVERSIFICATION, Kind.RISK_BUDGET)
 METHOD = "a point known beforehand"
+# Linear programs on the way to a vertex: each touches the problem at the vertex of the one before.
+PROGRAMS_MAX = 5
 
 
 def at_tight_point(
@@ -50,11 +64,43 @@ def at_tight_point(
 
     solve: of a smooth problem without the limit in question.
     """
+    time_limit = execution.time_limit
     for weights in _candidates(problem, solve):
-        if certify_weights(problem, weights, time_limit=execution.time_limit).is_optimal:
-            value = objective_value(problem, weights)
-            return Solution(Status.OPTIMAL, weights, value, None, 0, 0.0, method=METHOD)
+        if certify_weights(problem, weights, time_limit=time_limit).is_optimal:
+            return _at(problem, weights)
+    return at_vertex(problem, np.zeros(problem.size), time_limit)
+
+
+def at_vertex(problem: Problem, start: Array, time_limit: TimeLimit) -> Solution | None:
+    """The optimum where it is a vertex that tangent programs lead to from weights [n]; or None.
+
+    Each is a proof's own program: where it leads back to the point it touches, that is the best.
+    """
+    lower, upper = box(problem)
+    if problem.objective.kind in _CURVED or np.any(lower > upper):
+        return None
+    weights = np.clip(start, lower, upper)
+    for _ in range(PROGRAMS_MAX):
+        try:
+            program = bounded(tangent(problem, weights))
+        except ValueError:
+            return None  # the objective has no slope there
+        builder = relaxation(program)
+        found = maximise(builder.build(), time_limit=time_limit)
+        if found.status is not LpStatus.OPTIMAL:
+            return None
+        vertex = np.clip(found.point[builder.column_slice("weights")], lower, upper)
+        if certify_weights(problem, vertex, time_limit=time_limit).is_optimal:
+            return _at(problem, vertex)
+        if np.array_equal(vertex, weights):
+            return None
+        weights = vertex
     return None
+
+
+def _at(problem: Problem, weights: Array) -> Solution:
+    value = objective_value(problem, weights)
+    return Solution(Status.OPTIMAL, weights, value, None, 0, 0.0, method=METHOD)
 
 
 def settled(problem: Problem, found: Solution) -> Solution:

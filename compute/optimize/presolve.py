@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from compute.optimize.implied_bounds import ENDLESS, FAR, implied_box, sums_of, with_room
 from compute.optimize.objectives import Moments
-from compute.optimize.problem import Array, Limits, Problem, Solution, Status
+from compute.optimize.problem import (
+    Array,
+    Limits,
+    Objective,
+    ObjectiveKind,
+    Problem,
+    Solution,
+    Status,
+)
 from compute.optimize.risk_box import is_asked, within_risk
 
 Flags = NDArray[np.bool_]
@@ -87,9 +95,10 @@ def presolved(problem: Problem) -> Presolved:
     if costs.linear is not None and (costs.linear > DEAR).any():
         dear = costs.linear > DEAR
         costs = replace(costs, linear=np.minimum(costs.linear, DEAR))
-    is_same = changed is limits and costs is problem.costs
+    objective = _without_nothing(problem.objective)
+    is_same = changed is limits and costs is problem.costs and objective is problem.objective
     return Presolved(
-        problem if is_same else replace(problem, limits=changed, costs=costs),
+        problem if is_same else replace(problem, objective=objective, limits=changed, costs=costs),
         low=low | far_low,
         high=high | far_high,
         far=bool(cut_low.any() or cut_high.any()),
@@ -97,6 +106,12 @@ def presolved(problem: Problem) -> Presolved:
         open_high=np.isposinf(tight_high),
         dear=dear,
     )
+
+
+def _without_nothing(objective: Objective) -> Objective:
+    """The objective; that of a risk that costs nothing as the return it is, a linear one."""
+    is_linear = objective.kind is ObjectiveKind.MEAN_VARIANCE and objective.risk_aversion == 0.0
+    return Objective(ObjectiveKind.MAX_RETURN) if is_linear else objective
 
 
 def _finite_sums(limits: Limits) -> Limits:
@@ -198,14 +213,19 @@ def open_sides(problem: Problem) -> list[str]:
 
 
 def without_redundant(problem: Problem) -> Problem:
-    """The problem without bounds of single weights that its other limits imply by far."""
+    """The problem without bounds of single weights that its other limits imply by far.
+
+    Nor has it bounds that are no numbers of a book; those of huge books stay.
+    """
     stated = presolved(problem)
-    limits = stated.problem.limits
-    if limits.lower is None or limits.upper is None:
+    implied, own = stated.problem.limits, problem.limits
+    if implied.lower is None or implied.upper is None:
         return problem
+    lower = -np.inf if own.lower is None else own.lower
+    upper = np.inf if own.upper is None else own.upper
+    low = (stated.low & np.isfinite(implied.lower)) | (np.abs(lower) >= ENDLESS)
+    high = (stated.high & np.isfinite(implied.upper)) | (np.abs(upper) >= ENDLESS)
     bare: Limits = replace(
-        problem.limits,
-        lower=np.where(stated.low, -np.inf, limits.lower),
-        upper=np.where(stated.high, np.inf, limits.upper),
+        own, lower=np.where(low, -np.inf, lower), upper=np.where(high, np.inf, upper)
     )
     return replace(problem, limits=bare)

@@ -56,7 +56,7 @@ def start(data: Data, fixed: Frame) -> State:
     # Not at zero, where the norms have their kink; a second attempt starts far from ruin.
     near = jnp.where(fixed.lag > LAG, 0.01, 1.0) * share
     if data.first is not None and data.crra is not None:
-        near = jnp.where(data.crra[2] > 0.0, data.first, near)
+        near = jnp.where(data.crra[2] != 0.0, data.first, near)
     w = jnp.clip(near, data.lower + 0.5 * width, data.upper - 0.5 * width)
     t = u = jnp.zeros(0)
     if data.kinked:
@@ -266,7 +266,7 @@ def _trusted(data: Data, point: Terms, move: Array) -> Array:
     assert data.crra is not None
     assert point.wealth is not None
     tilt = data.crra[1] * (move @ data.returns) / point.wealth
-    far = data.crra[2] * (jnp.max(tilt) - jnp.min(tilt))
+    far = jnp.abs(data.crra[2]) * (jnp.max(tilt) - jnp.min(tilt))
     return TRUSTED / jnp.maximum(far, TRUSTED)
 
 

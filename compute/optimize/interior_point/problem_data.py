@@ -35,7 +35,8 @@ class Data(NamedTuple):
     the limits, 0 to have doubts about them said (`screening`). lower, upper, linear: f64[n].
     quad: f64[n, n], Q.
     returns: f64[n, T], x; prob: f64[T]; growth: log weight; crra: f64[3] = CRRA weight, rho, and 1
-    where its utility is in logarithms, log(sum_t p_t W_t^(1 - rho)) / (1 - rho).
+    where its utility is in logarithms, log(sum_t p_t W_t^(1 - rho)) / (1 - rho); -1 where it is as
+    it is and starts from `first`.
     rows: f64[m, n] with row_min, row_max; row_scale: f64[m], what each was divided by;
     price: f64[m] of their violation;
     price_tail: price of violating turnover, gross and the nonlinear limits (phase one only).
@@ -43,7 +44,8 @@ class Data(NamedTuple):
     exponent: f64[2] = lambda, right-hand side; floor_shift: f64[n] = shift; quadratic_exponent: the
     same for the quadratic form; second: f64[n, n] = E[xx'], second_mean: f64[n] = E[x].
     holdings, cost, impact: f64[n]; turnover, gross: maxima; budgets: f64[n] = b.
-    first: f64[n], where the iteration starts if the utility is in logarithms; without it none is.
+    first: f64[n], where the iteration starts if crra[2] is not 0; without it no utility is in
+    logarithms.
     level: f64[n], 1 for a variable that is no weight (`epigraph`).
     sharpe: present where the objective is (linear'w - costs) / sqrt(w'Qw).
     """
@@ -327,7 +329,7 @@ def _tilted_hessian(data: Data, point: Terms, duals: Array, curve: Array) -> Arr
     assert data.crra is not None
     assert point.wealth is not None
     xp = point.wealth.__array_namespace__()
-    share = data.crra[2] * (1.0 - 1.0 / xp.sqrt(xp.maximum(data.crra[1], 1.0)))
+    share = xp.maximum(data.crra[2], 0.0) * (1.0 - 1.0 / xp.sqrt(xp.maximum(data.crra[1], 1.0)))
     mean = share * (data.returns @ (data.prob * growth_slopes(data, point.wealth)[0]))
     moved = data.returns - mean[:, None] * point.wealth[None, :]
     total = (moved * curve[None, :]) @ moved.T

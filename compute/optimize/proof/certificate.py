@@ -47,7 +47,8 @@ class Certificate:
     limits cut them off gap_relative is that of the program of `risk_parity_reference`, over its
     lambda. active: names of the
     limits that bind. prices: `solver` or `linear program`, whose duals gave the gap, or `identity`
-    where the value itself is the gap: risk budgets that are met, a variance that is none.
+    where the value itself is the gap: risk budgets that are met, a variance that is none; and
+    where the box leaves these weights alone.
     bounded: False where no limit bounds some weight, so that the gap holds for weights within
     1,000 times equity only. A utility beyond doubles is -inf; its gap is relative to its size,
     which the logarithm tells. is_optimal: the limits are kept within 1e-8 of what is held, and gap,
@@ -112,7 +113,9 @@ def certify_weights(
         # A solver prices the Sharpe ratio itself; the program here is that times volatility.
         unit = ProblemData(problem).volatility(weights) if sharpe else 1.0
         candidates.append(("solver", duality_gap.multiplier_dual(program, multipliers, unit)))
-    if thorough or program.log_unit:
+    if np.all(program.lower >= program.upper):  # nothing else may be held, whatever it is worth
+        candidates.append(("identity", duality_gap.no_prices(program)))
+    elif thorough or program.log_unit:
         candidates.append(("linear program", best_dual(program, time_limit=time_limit)))
     proofs = [
         _proof(problem, program, name, dual, value, excess, active)
@@ -152,7 +155,8 @@ def _proof(
         # The program's terms are of a book as large as the limits let one be, and a ratio is of
         # none: what one of them may add to it is no more than what all may.
         worst = min(worst, gap / size)
-    residual = stationarity(program, dual, size * unit)
+    # A slope is worth what the box, or curvature before it, lets it earn: no more than that term.
+    residual = min(stationarity(program, dual, size * unit), named["box"] / (size * unit))
     # The largest of several numbers is not always NaN where one of them is.
     held = max(float(np.abs(program.weights).sum()), 1.0)
     bad = np.array([excess / held, residual, worst, gap / size])

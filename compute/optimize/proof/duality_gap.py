@@ -89,6 +89,12 @@ def multiplier_dual(program: Tangent, given: Multipliers, unit: float = 1.0) -> 
     )
 
 
+def no_prices(program: Tangent) -> Dual:
+    """Duals of nothing but the box: no row, sum or limit has a price; tails of the objective do."""
+    tails = tuple((float(tail.weight or 0.0), supporting(program, tail)) for tail in program.tails)
+    return Dual(np.zeros(len(program.names)), 0.0, 0.0, tails)
+
+
 def _offered_functional(program: Tangent, tail: Tail, offered: list[Any]) -> Vector:
     """The solver's supporting function of a tail, made admissible; else one of the candidate.
 

@@ -333,3 +333,15 @@ def test_a_line_that_has_to_be_traded_is_so_at_what_it_costs(ahead: Execution) -
     problem = Problem(Objective(Kind.MAX_RETURN), scenarios=RETURNS[:, :2], limits=limits)
     found = solve(replace(problem, costs=costs), execution=ahead)
     np.testing.assert_allclose(found.weights, [0.4, 0.6], atol=1e-9)
+
+
+def test_lines_fixed_at_huge_weights_conflict_with_a_row_that_misses_them() -> None:
+    """No other limit implies their bounds, which are told although they are beyond any book's."""
+    fixed = np.array([8e4, -1.6e5, 4e4])
+    row = Rows(np.array([[-0.01, 0.02, 0.1]]), np.array([-np.inf]), np.array([-900.0]), ("r",))
+    limits = Limits(lower=fixed, upper=fixed, rows=row, gross_max=8e7)
+    problem = Problem(Objective(Kind.MAX_RETURN), limits=limits, mean=np.ones(3))
+    why = explain(without_redundant(problem))
+    assert {"r max"} < set(why.conflict)
+    # 0.1 by the largest coefficient: what the row is missed by, as weights may give it.
+    assert why.violation_min == pytest.approx((row.matrix[0] @ fixed + 900.0) / 0.1, rel=1e-9)

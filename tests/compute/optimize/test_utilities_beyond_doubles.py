@@ -186,3 +186,87 @@ def test_prices_of_limits_are_those_of_the_utility(ahead: Execution) -> None:
     prices = capped(bound).multipliers
     assert prices is not None
     np.testing.assert_allclose(prices.row_max[0], slope, rtol=1e-3)
+
+
+def test_a_hedge_that_costs_is_sold_until_the_utility_is_worth_its_cost(ahead: Execution) -> None:
+    """One scenario decides the utility by hundreds of powers of e wherever it leaves its wall.
+
+    The position may be sold down from 0.45 for 7e-5 of it; below the wall, at 0.14, that costs more
+    than it is worth, above it wealth of the other scenario is worth e^9000. The best weight is
+    where both slopes are alike, found by bisection.
+    """
+    returns = np.array([[0.0225, -0.0293], [-0.0225, 0.0545]])
+    held, cost = np.array([0.18, 0.87]), 6.85e-5
+    problem = Problem(
+        Objective(ObjectiveKind.CRRA, risk_aversion=RHO),
+        limits=Limits(lower=np.zeros(2), upper=np.array([0.18, 0.45])),
+        scenarios=returns,
+        costs=Costs(linear=np.array([3e-4, cost])),
+        holdings=held,
+    )
+    found = solve(problem, execution=ahead)
+    assert found.status is Status.OPTIMAL
+    assert certify(problem, found).is_optimal
+
+    mp.mp.dps = 60
+    first, second = ([mp.mpf(float(x)) for x in row] for row in returns)
+
+    def slope(weight: mp.mpf) -> mp.mpf:
+        kept = mp.mpf(0.18)
+        own = sum(
+            (1 + row[0] * kept + row[1] * weight) ** mp.mpf(-RHO) * row[1]
+            for row in (first, second)
+        )
+        return own / 2 + mp.mpf(cost)
+
+    low, high = mp.mpf(0), mp.mpf(0.45)
+    assert slope(low) > 0 > slope(high)
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if slope(middle) > 0 else (low, middle)
+    assert found.weights[0] == pytest.approx(0.18, abs=1e-12)
+    assert found.weights[1] == pytest.approx(float(low), abs=1e-10)
+
+
+def test_hedges_of_several_lines_are_as_good_as_they_can_be_where_costs_count(
+    ahead: Execution,
+) -> None:
+    """Three lines whose best costs lie between doing nothing and hedging all, as the k leaps."""
+    returns = np.array(
+        [
+            [-0.008589, 0.014283, -0.010434],
+            [-0.008589, -0.008338, 0.011119],
+            [0.013769, -0.008338, 0.011119],
+            [-0.008589, 0.014283, 0.011119],
+        ]
+    )
+    probability = np.array([0.498248, 0.004762, 0.446718, 0.050272])
+    problem = Problem(
+        Objective(ObjectiveKind.CRRA, risk_aversion=RHO),
+        limits=Limits(lower=np.zeros(3), upper=np.ones(3)),
+        scenarios=returns - 1e-4,
+        scenario_probability=probability / probability.sum(),
+        cash_return=-1e-4,
+        costs=Costs(linear=np.array([3.6e-5, 4.5e-4, 2.5e-3])),
+    )
+    found = solve(problem, execution=ahead)
+    assert found.status is Status.OPTIMAL
+    assert certify(problem, found).is_optimal
+    # At an inner optimum the slope of utility is the cost: 60 digits, as it is multiplied by e^100.
+    mp.mp.dps = 60
+    weights = [mp.mpf(float(w)) for w in found.weights]
+    cash = mp.mpf(-1e-4)
+    assert problem.scenarios is not None
+    assert problem.costs.linear is not None
+    rows = [[mp.mpf(float(x)) - cash for x in row] for row in problem.scenarios]
+    worth = [
+        mp.mpf(float(p)) * (1 + cash + sum(map(mp.fmul, weights, row))) ** mp.mpf(-RHO)
+        for p, row in zip(problem.scenario_probability, rows, strict=True)
+    ]
+    for i, cost in enumerate(problem.costs.linear):
+        own = sum(u * row[i] for u, row in zip(worth, rows, strict=True))
+        if found.weights[i] > 1e-9:
+            assert float(own) == pytest.approx(float(cost), rel=1e-5)
+        else:
+            assert own <= cost
+    assert max(found.weights) > 1e-3
