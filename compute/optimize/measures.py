@@ -93,7 +93,9 @@ def maximum_drawdown(returns: Vector) -> tuple[float, Vector]:
 def log_mean_power(growth: Vector, probability: Vector, exponent: float) -> tuple[float, Vector]:
     """log sum_t p_t growth_t^(-exponent) and its derivative by growth [T]; growth > 0 or infinite.
 
-    Risk-constrained Kelly asks for a value <= 0 (Busseti, Ryu, Boyd 2016, eq. 9).
+    Risk-constrained Kelly asks for a value <= 0 (Busseti, Ryu, Boyd 2016, eq. 9). Near 1 growth has
+    a value near 0, of which a logarithm of the sum would leave what rounding makes of it: nothing
+    held is worth 0 exactly, though the chances sum to 1 but for that.
     """
     if not np.all(growth > 0.0):
         return float("inf"), np.zeros_like(growth)
@@ -101,7 +103,10 @@ def log_mean_power(growth: Vector, probability: Vector, exponent: float) -> tupl
     top = float(terms.max())
     weights = probability * np.exp(terms - top)
     total = float(weights.sum())
-    return top + float(np.log(total)), -exponent * weights / total / growth
+    value = top + float(np.log(total))
+    if float(np.abs(terms).max(initial=0.0)) < 1.0:
+        value = float(np.log1p(probability @ np.expm1(terms) / probability.sum()))
+    return value, -exponent * weights / total / growth
 
 
 def tail_support(

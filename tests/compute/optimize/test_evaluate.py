@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import mpmath as mp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -75,6 +76,20 @@ def test_any_peak_masses_are_repaired_to_a_lower_bound(values: list[float], seed
     tail = measures.tail_weights(rng.normal(size=len(values)), probability, 0.5)
     functional = measures.drawdown_functional(tail, rng.normal(size=len(values) + 1))
     assert measures.cdar(returns, probability, 0.5)[0] >= -functional @ returns - 1e-12
+
+
+def test_log_mean_power_of_little_has_its_own_digits() -> None:
+    """Nothing held is worth 0, and returns of 1e-9 what 40 digits make of them."""
+    probability = np.array([0.1, 0.2, 0.3, 0.1, 0.2, 0.1])
+    assert probability.sum() != 1.0
+    assert measures.log_mean_power(np.ones(6), probability, 11.4)[0] == 0.0
+    growth = 1.0 + 1e-9 * np.array([1.0, -2.0, 0.5, 3.0, -1.0, 2.0])
+    with mp.workdps(40):
+        chances = [mp.mpf(float(p)) for p in probability]
+        mean = sum(p * mp.mpf(float(g)) ** -6 for p, g in zip(chances, growth, strict=True))
+        exact = float(mp.log(mean / sum(chances)))
+    value, _ = measures.log_mean_power(growth, probability, 6.0)
+    assert value == pytest.approx(exact, rel=1e-12)
 
 
 def test_log_mean_power_matches_differences() -> None:

@@ -62,6 +62,7 @@ TYPED = {
     "NO_LIMITS",
     "UNBOUNDED",
     "TOO_MANY_LOTS",
+    "NO_VARIANCE",
 }
 
 

@@ -19,7 +19,9 @@ from positionsizing.v1 import (
 )
 from positionsizing.v1 import optimization_service_pb2 as optimization_pb2
 
+from tests.server.support import wide_parameters
 from tests.server.support.wide_limits import Draw, limits_drawn, parameters_drawn
+from tests.server.support.wide_parameters import more_limits, more_of_signals, more_parameters
 
 Floats = np.ndarray[Any, Any]
 Kind = market_service_pb2
@@ -113,7 +115,20 @@ def drawn(seed: int, beside: Wide | None = None) -> Wide:
         if more is not None and not wide.matrices:
             more.ClearField("joint")
         wide.asked.append(more)
+    if seed >= wide_parameters.FROM:
+        _since(seed, wide, money)
     return wide
+
+
+def _since(seed: int, wide: Wide, money: float) -> None:
+    """Adds what earlier seeds do without."""
+    draw = Draw(seed + 2**40)
+    more_parameters(draw, wide.parameters, scenarios="scenario_matrix_id" in wide.matrices)
+    for limits in (wide.stored, *wide.asked):
+        if limits is not None:
+            more_limits(draw, limits, money)
+    for signals in wide.signals:
+        more_of_signals(draw, signals)
 
 
 def _measurable(wide: Wide) -> None:
