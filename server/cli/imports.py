@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 imports = typer.Typer(no_args_is_help=True, help="What other systems write, taken in.")
 
-_NEEDED = ("execution_id", "decision_id", "instrument_id", "quantity", "price")
+_OWN = ("execution_id", "decision_id")
 
 
 @imports.command()
@@ -37,8 +38,8 @@ def fills(
     """Books the fills of a file, each execution once, however often the file is imported.
 
     A table has execution_id, decision_id, instrument_id, quantity (units, sold below 0), price and
-    maybe fee. What can't be booked goes to a file of its own with its reason; the rest is
-    booked, and the exit code is 1.
+    maybe fee, fee_currency, currency and exchange_rate, as `sizing settle --fills`. What can't be
+    booked goes to a file of its own with its reason; the rest is booked, and the exit code is 1.
     """
     is_fix = fix or file.suffix.lower() in (".fix", ".log")
     with connect(address) as client:
@@ -74,24 +75,17 @@ def book(
 
 
 def _from_table(path: Path) -> Iterator[Execution]:
+    from server.cli.fill_lines import COLUMNS, NEEDED, lines_of
     from server.cli.sheet import read_sheet
 
     sheet = read_sheet(path)
-    sheet.check_columns((*_NEEDED, "fee"), _NEEDED)
-    columns = zip(
-        sheet.texts("execution_id"),
-        sheet.texts("decision_id"),
-        sheet.texts("instrument_id"),
-        sheet.numbers("quantity"),
-        sheet.numbers("price"),
-        sheet.numbers("fee", 0.0),
-        strict=True,
-    )
-    for row, (execution_id, *rest) in enumerate(columns):
+    sheet.check_columns((*_OWN, *COLUMNS), (*_OWN, *NEEDED))
+    own = (sheet.texts(name) for name in _OWN)
+    for execution_id, decision_id, line in zip(*own, lines_of(sheet), strict=True):
         if not execution_id:
             hint = "it tells a fill that comes again from a second one"
-            raise CommandError(f"{sheet.at(row)}: execution_id must be given", hint)
-        yield Execution(sheet.at(row), execution_id, *rest)
+            raise CommandError(f"{line.where}: execution_id must be given", hint)
+        yield Execution(execution_id=execution_id, decision_id=decision_id, **vars(line))
 
 
 def _from_fix(path: Path, decision_tag: int) -> Iterator[Execution | Unbooked]:
@@ -110,14 +104,15 @@ def _book(client: "Client", item: Execution, decisions: dict[Any, Any]) -> Unboo
     from positionsizing.v1 import sizing_service_pb2 as pb
 
     from server.cli.errors import problem_of
-    from server.cli.settle import FillLine, fills_of
+    from server.cli.fill_lines import FillLine
+    from server.cli.settle import fills_of
 
     try:
         if item.decision_id not in decisions:
             wanted = pb.GetDecisionRequest(decision_id=item.decision_id)
             decisions[item.decision_id] = client.sizing.GetDecision(wanted).decision
         decision = decisions[item.decision_id]
-        line = FillLine((item.where, item.instrument_id, item.quantity, item.price, item.fee))
+        line = FillLine(**{part.name: getattr(item, part.name) for part in fields(FillLine)})
 
         def settle(lots_now: dict[str, float]) -> None:
             client.sizing.SettleDecision(

@@ -10,6 +10,7 @@ import typer
 
 from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, print_json, say
 from server.cli.errors import CommandError
+from server.cli.fill_lines import TERMS, FillLine, parsed, read
 
 if TYPE_CHECKING:
     from positionsizing.v1 import portfolio_service_pb2, sizing_pb2, sizing_service_pb2
@@ -24,11 +25,18 @@ def settle(
     ] = False,
     fill: Annotated[
         list[str] | None,
-        typer.Option(help="INSTRUMENT=UNITS@PRICE[,fee=AMOUNT], e.g. KO=1200@61.2,fee=3; repeat."),
+        typer.Option(
+            help="INSTRUMENT=UNITS@PRICE[,NAME=VALUE...], e.g. KO=1200@61.2,fee=3; repeat. Names: "
+            "fee, fee_currency, currency, exchange_rate."
+        ),
     ] = None,
     fills: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="CSV: instrument_id,quantity,price[,fee]."),
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="CSV: instrument_id,quantity,price, and the names of --fill.",
+        ),
     ] = None,
     cancel: Annotated[
         bool, typer.Option("--cancel", help="End it: what is not filled is freed.")
@@ -36,6 +44,10 @@ def settle(
     settle_in: Annotated[
         str, typer.Option(help="Currency whose cash the fills move; default: see the guide.")
     ] = "",
+    confirm_prices: Annotated[
+        bool,
+        typer.Option("--confirm-prices", help="The prices are right, however far from the market."),
+    ] = False,
     request_id: Annotated[str, typer.Option(help="UUID kept for retries; default: new.")] = "",
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
@@ -43,8 +55,9 @@ def settle(
     """Books fills of a decision, or ends its orders; what is done with frees its reservation.
 
     UNITS are signed like the trade: bought above 0, sold below. PRICE is the average fill price in
-    the instrument's currency, the fee is in the portfolio's base currency. --cancel may stand
-    beside fills: the rest is then freed. `sizing decisions` lists ids.
+    the instrument's currency, or in `currency`; the fee is in the portfolio's base currency, or in
+    `fee_currency`; `exchange_rate` is base currency for one unit of the price's. --cancel may
+    stand beside fills: the rest is then freed. `sizing decisions` lists ids.
     """
     from positionsizing.v1 import sizing_service_pb2 as pb
 
@@ -54,13 +67,16 @@ def settle(
         raise typer.BadParameter("give --filled, --fill, --fills or --cancel")
     if filled and (fill or fills):
         raise typer.BadParameter("give either --filled or the fills")
-    lines = [_parsed(text) for text in fill or ()] + (_read(fills) if fills else [])
+    lines = [parsed(text) for text in fill or ()] + (read(fills) if fills else [])
     with connect(address) as client:
         decision = client.sizing.GetDecision(
             pb.GetDecisionRequest(decision_id=decision_id)
         ).decision
         request = pb.SettleDecisionRequest(
-            request_id=request_id or str(uuid.uuid4()), decision_id=decision_id, close=cancel
+            request_id=request_id or str(uuid.uuid4()),
+            decision_id=decision_id,
+            close=cancel,
+            confirm_prices=confirm_prices,
         )
         if filled:
             request.fills.CopyFrom(_open_fills(client, decision))
@@ -80,44 +96,6 @@ def settle(
         say(f"  still open: {name} {lots:+,} lots")
 
 
-class FillLine(tuple[str, str, float, float, float]):
-    """Where it is said, instrument, units, price, fee."""
-
-
-def _parsed(text: str) -> FillLine:
-    """A fill as it is written on the command line."""
-    from server.cli.sheet import parse_number
-
-    where = f"--fill {text}"
-    name, equals, rest = text.partition("=")
-    first, *more = rest.split(",")
-    units, at, price = first.partition("@")
-    extra = dict(item.partition("=")[::2] for item in more)
-    if not (name and equals and at) or set(extra) - {"fee"}:
-        hint = "write INSTRUMENT=UNITS@PRICE[,fee=AMOUNT], e.g. KO=1200@61.2,fee=3"
-        raise CommandError(f"{where} is no fill", hint)
-    fee = parse_number(extra["fee"], "fee", where) if "fee" in extra else 0.0
-    quantity, paid = parse_number(units, "quantity", where), parse_number(price, "price", where)
-    return FillLine((where, name.strip(), quantity, paid, fee))
-
-
-def _read(path: Path) -> list[FillLine]:
-    """Fills from a table."""
-    from server.cli.sheet import read_sheet
-
-    sheet = read_sheet(path)
-    needed = ("instrument_id", "quantity", "price")
-    sheet.check_columns((*needed, "fee"), needed)
-    columns = zip(
-        sheet.texts("instrument_id"),
-        sheet.numbers("quantity"),
-        sheet.numbers("price"),
-        sheet.numbers("fee", 0.0),
-        strict=True,
-    )
-    return [FillLine((sheet.at(row), *cells)) for row, cells in enumerate(columns)]
-
-
 def fills_of(
     lines: list[FillLine],
     decision: "sizing_pb2.SizingDecision",
@@ -128,7 +106,8 @@ def fills_of(
 
     That is their mean by lots, sum n p / sum n; of inverse futures, which are worth 1 / p, the
     harmonic one, sum n / sum (n / p). lots_now: the size of a lot where it isn't that of the
-    decision any more. inverse: the inverse futures among those with several fills.
+    decision any more. inverse: the inverse futures among those with several fills. Raises
+    `CommandError`, also where fills of one instrument have different currencies or rates.
     """
     from positionsizing.v1 import sizing_service_pb2 as pb
 
@@ -137,7 +116,9 @@ def fills_of(
     lots: dict[str, int] = {}
     paid: dict[str, float] = {}
     fees: dict[str, float] = {}
-    for where, name, units, price, fee in lines:
+    first: dict[str, FillLine] = {}
+    for line in lines:
+        where, name, units, price = line.where, line.instrument_id, line.quantity, line.price
         if name not in lot_size:
             raise CommandError(f"{where}: {name} is not in decision {decision.decision_id}")
         count = round(units / lot_size[name])
@@ -150,7 +131,11 @@ def fills_of(
         lots[name] = lots.get(name, 0) + count
         worth = 1.0 / price if name in inverse else price
         paid[name] = paid.get(name, 0.0) + count * worth
-        fees[name] = fees.get(name, 0.0) + fee
+        fees[name] = fees.get(name, 0.0) + line.fee
+        if first.setdefault(name, line).terms != line.terms:
+            raise CommandError(
+                f"{where}: fills of {name} differ in {', '.join(TERMS)}", "settle them by turns"
+            )
     return pb.Fills(
         instrument_ids=list(lots),
         lots=list(lots.values()),
@@ -159,6 +144,11 @@ def fills_of(
             for name, count in lots.items()
         ],
         fee=list(fees.values()),
+        **{
+            name: [getattr(line, name) for line in first.values()]
+            for name in TERMS
+            if any(getattr(line, name) for line in first.values())
+        },
     )
 
 
@@ -168,7 +158,9 @@ def _inverse(
     """The inverse futures among the instruments with several fills."""
     from positionsizing.v1 import market_service_pb2 as pb
 
-    several = {name for name, count in Counter(line[1] for line in lines).items() if count > 1}
+    several = {
+        name for name, count in Counter(line.instrument_id for line in lines).items() if count > 1
+    }
     if not several:
         return set()
     wanted = pb.GetMarketSnapshotRequest(snapshot_id=decision.versions.market_snapshot_id)

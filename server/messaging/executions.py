@@ -9,7 +9,7 @@ _NAMESPACE = uuid.UUID("5c1f7ac6-6d1c-4b3a-9c60-2f7f1f3a7a11")
 
 @dataclass(frozen=True)
 class Execution:
-    """One fill of a file; units signed like the trade, the price in the instrument's currency."""
+    """One fill of a file; units signed like the trade, the rest as in `Fills` of the contract."""
 
     where: str
     execution_id: str
@@ -18,6 +18,9 @@ class Execution:
     quantity: float
     price: float
     fee: float = 0.0
+    currency: str = ""
+    exchange_rate: float = 0.0
+    fee_currency: str = ""
 
     @property
     def request_id(self) -> str:

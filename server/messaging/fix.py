@@ -120,6 +120,7 @@ def _fill(message: simplefix.FixMessage, where: str, decision_tag: int) -> Execu
         quantity=sign * numbers["LastQty (32)"],
         price=numbers["LastPx (31)"],
         fee=fee,
+        fee_currency=_text(message, 479) if fee else "",
     )
 
 

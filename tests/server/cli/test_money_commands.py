@@ -186,3 +186,49 @@ async def test_a_bad_day_is_shown(sizing: Sizing, tmp_path: Path) -> None:
     assert "(Europe/Zurich): -10.00% of 1,000, day_loss_max passed" in said
     moved = await sizing("portfolio", "time-zone", "cli-day", "Asia/Tokyo", "--json")
     assert moved.json["time_zone"] == "Asia/Tokyo"
+
+
+async def test_fees_and_prices_of_fills_have_currencies_and_rates(
+    sizing: Sizing, tmp_path: Path
+) -> None:
+    """A euro share of a dollar book, its fee in pounds: money by hand."""
+    market, limits, signals = (tmp_path / name for name in ("m.csv", "l.toml", "s.csv"))
+    market.write_text("instrument_id,price,currency\nEU-CLI,50,EUR\n")
+    limits.write_text("weight_max = 0.5")
+    signals.write_text("instrument_id,side,win_probability,payoff\nEU-CLI,long,0.9,1")
+    of = ("--universe", "euros-cli")
+    rates = ("--rate", "EUR/USD=1.10", "--rate", "GBP/USD=1.25")
+    loaded = await sizing("market", "load", str(market), *rates, *of)
+    assert loaded.code == 0, loaded.err
+    await sizing("portfolio", "create", "cli-euros", "--cash", "100000", *of)
+    await sizing("portfolio", "limits", "cli-euros", "--set", str(limits))
+
+    async def decided() -> str:
+        sized = await sizing("size", str(signals), "--portfolio", "cli-euros", "--json")
+        return str(sized.json["decision_id"])
+
+    async def cash() -> float:
+        return float((await sizing("portfolio", "show", "cli-euros", "--json")).json["cash"])
+
+    first, before = await decided(), await cash()
+    terms = "fee=8,fee_currency=GBP,currency=EUR,exchange_rate=1.2"
+    settled = await sizing("settle", first, "--fill", f"EU-CLI=100@51,{terms}", "--cancel")
+    assert settled.code == 0, settled.err
+    spent = 100 * 51 * 1.2 + 8 * 1.25
+    assert await cash() == pytest.approx(before - spent, abs=1e-6)
+
+    second, before = await decided(), await cash()
+    names = "execution_id,decision_id,instrument_id,quantity,price,fee,fee_currency,exchange_rate"
+    executed = tmp_path / "fills.csv"
+    executed.write_text(f"{names}\ne1,{second},EU-CLI,10,50,4,GBP,1.2\n")
+    booked = await sizing("import", "fills", str(executed))
+    assert booked.code == 0, booked.err
+    assert await cash() == pytest.approx(before - 10 * 50 * 1.2 - 4 * 1.25, abs=1e-6)
+    differs = ("--fill", "EU-CLI=10@50,fee=1", "--fill", "EU-CLI=10@50,fee=1,fee_currency=GBP")
+    refused = await sizing("settle", second, *differs)
+    assert refused.code == 1
+    assert "fills of EU-CLI differ" in refused.err
+    far = await sizing("settle", second, "--fill", "EU-CLI=10@90")
+    assert far.code == 1
+    sure = await sizing("settle", second, "--fill", "EU-CLI=10@90", "--confirm-prices", "--cancel")
+    assert sure.code == 0, sure.err
