@@ -38,8 +38,13 @@ def of_json(text: str, features: tuple[str, ...], *, is_xgboost: bool) -> Trees:
         document = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise TreeError("the document", f"is no JSON: {error}") from error
+    if isinstance(document, list):
+        raise TreeError("the document", 'is a list: write {"base": b, "trees": [...]}, b a logit')
     if not isinstance(document, dict) or not isinstance(document.get("trees"), list):
         raise TreeError("the document", 'has no list of "trees"')
+    if any(isinstance(tree, str) for tree in document["trees"]):
+        text = "are texts: get_dump gives each tree as JSON of its own, to be read before"
+        raise TreeError("trees", text)
     base = document.get("base")
     if isinstance(base, bool) or not isinstance(base, int | float) or not abs(base) < 1e6:
         raise TreeError("base", "must be a finite number: the logit that the sum begins with")

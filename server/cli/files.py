@@ -186,8 +186,28 @@ def _parsed(found: Any, message: M, path: Path) -> M:
         return json_format.ParseDict(_spelled_out(found, message.DESCRIPTOR), message)
     except json_format.ParseError as error:
         hint = f"fields of {name}: {', '.join(message.DESCRIPTOR.fields_by_name)}"
-        first = str(error).splitlines()[0]
+        first = _list_of_a_table(found, message.DESCRIPTOR) or str(error).splitlines()[0]
         raise CommandError(f"{path} is no {name}: {first}", hint) from error
+
+
+def _list_of_a_table(found: dict[str, Any], message: Any) -> str:
+    """The first list where a table with lists of its own belongs, in words; empty: there is none.
+
+    protobuf's parser says of it that a dict is unhashable.
+    """
+    for name, value in found.items():
+        field = message.fields_by_name.get(name)
+        if field is None or field.message_type is None:
+            continue
+        if isinstance(value, list) and not field.is_repeated:
+            lists = [item.name for item in field.message_type.fields if item.is_repeated]
+            said = " or ".join(f"[[{name}.{item}]]" for item in lists)
+            return f"{name} is a list; it must be one table" + (f": write {said}" if said else "")
+        parts = value if isinstance(value, list) else [value]
+        for part in parts:
+            if isinstance(part, dict) and (text := _list_of_a_table(part, field.message_type)):
+                return f"{name}: {text}"
+    return ""
 
 
 def _spelled_out(found: Any, message: Any) -> Any:

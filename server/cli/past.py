@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _CELL = re.compile(r"prices\.(close|open|dividend|split|volume)\[(\d+)\]")
 _NAME = re.compile(r"prices\.instrument_ids\[(\d+)\]")
+_DELISTING = re.compile(r"delistings\[(\d+)\](?:\.(\w+))?")
 _HINTS = {
     "PRICE_JUMP": "announce it: --splits FILE; or run through it: --confirm-prices",
     "PRICES_END": "--delistings FILE; or for all: --delisting-return -0.3",
@@ -103,6 +104,15 @@ class Past:
 
     def told(self, problem: Problem) -> Problem:
         """A refusal with the file, row and column that it is about in place of a field's path."""
+        ends = self._ends()
+
+        def line(found: re.Match[str]) -> str:
+            if int(found[1]) >= len(ends):
+                return found[0]  # one that the request had of its own
+            column = f", {found[2].removeprefix('delisting_')}" if found[2] else ""
+            return f"{ends[int(found[1])]}{column}"
+
+        problem = _with_places(problem, lambda text: _DELISTING.sub(line, text))
         if self.prices is None:
             return problem
         table = prices_of(self.prices)
@@ -118,9 +128,23 @@ class Past:
         def placed(text: str) -> str:
             return _NAME.sub(column, _CELL.sub(cell, text))
 
-        items = [item | {"place": placed(item["field"])} for item in problem.fields]
         hint = _HINTS.get(problem.reason, problem.hint)
-        return replace(problem, message=placed(problem.message), fields=items, hint=hint)
+        return replace(_with_places(problem, placed), hint=hint)
+
+    def _ends(self) -> list[str]:
+        """The file and line of each delisting that a file says; they come first in a request."""
+        from server.cli.sheet import read_sheet
+
+        if self.delistings is None:
+            return []
+        sheet = read_sheet(self.delistings)
+        return [sheet.at(row) for row in range(len(sheet.rows))]
+
+
+def _with_places(problem: Problem, placed: Callable[[str], str]) -> Problem:
+    """The problem with its texts and paths as `placed` says them."""
+    items = [item | {"place": placed(item.get("place", item["field"]))} for item in problem.fields]
+    return replace(problem, message=placed(problem.message), fields=items)
 
 
 def over_the_past(command: Callable[..., None]) -> Callable[..., None]:
@@ -227,12 +251,14 @@ def _add_sectors(table: "pb.PriceTable", path: Path) -> None:
 
 
 def _add_delistings(request: "Request", path: Path) -> None:
-    """The lines of a file of delistings."""
+    """The lines of a file of delistings, before those of the request."""
     from server.cli.sheet import read_sheet
 
     sheet = read_sheet(path)
     sheet.check_columns(("date", "instrument_id", "price", "return"), ("date", "instrument_id"))
     days, names = set(request.prices.dates), set(request.prices.instrument_ids)
+    before = list(request.delistings)
+    del request.delistings[:]
     pairs = zip(sheet.texts("date"), sheet.texts("instrument_id"), strict=True)
     for row, (day, name) in enumerate(pairs):
         for kind, given, known in (("day", day, days), ("instrument", name, names)):
@@ -250,3 +276,4 @@ def _add_delistings(request: "Request", path: Path) -> None:
             raise CommandError(f"{sheet.at(row)}: {text}")
         item = request.delistings.add(instrument_id=name, date=day)
         setattr(item, "price" if said[0] == "price" else "delisting_return", value)
+    request.delistings.extend(before)

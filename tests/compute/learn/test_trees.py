@@ -133,6 +133,10 @@ def test_a_document_is_checked_node_by_node() -> None:
         of_json('{"base": NaN, "trees": []}', ("a",), is_xgboost=False)
     with pytest.raises(TreeError, match="no JSON"):
         of_json("cposix\nsystem\n", ("a",), is_xgboost=False)  # a pickle
+    with pytest.raises(TreeError, match="is a list: write"):
+        of_json('[{"nodeid": 0, "leaf": 0.1}]', ("a",), is_xgboost=True)  # get_dump alone
+    with pytest.raises(TreeError, match="are texts"):
+        of_json(json.dumps({"base": 0, "trees": ['{"leaf": 0.1}']}), ("a",), is_xgboost=True)
     node = {"split": "zz", "split_condition": 1.0, "children": [], "yes": 1, "no": 2}
     with pytest.raises(TreeError, match="which is no feature"):
         of_json(json.dumps({"base": 0, "trees": [node]}), ("a",), is_xgboost=True)

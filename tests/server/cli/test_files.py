@@ -181,3 +181,21 @@ def test_the_examples_are_read() -> None:
         EXAMPLES / "parameters.toml", parameter_service_pb2.SizingParameters()
     )
     assert parameters.reservation_ttl.seconds == 900
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[condition_rules]]\nname = "storm"\n', "[[condition_rules.rules]]"),
+        ('[[schedule]]\nname = "close"\n', "[[schedule.rows]]"),
+        ("drawdown_tolerance = [0.7, 0.1]\n", "drawdown_tolerance is a list; it must be one table"),
+    ],
+)
+def test_a_list_where_a_table_belongs_is_told_by_its_name(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    path = written(tmp_path, text, "p.toml")
+    with pytest.raises(CommandError) as refused:
+        files.read_message(path, parameter_service_pb2.SizingParameters())
+    assert said in str(refused.value)
+    assert "unhashable" not in str(refused.value)

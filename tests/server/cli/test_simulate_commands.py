@@ -190,6 +190,12 @@ async def test_a_name_that_ends_is_refused_or_closed_as_its_line_says(
     closed = await sizing(*words, "--delistings", str(ends))
     assert closed.code == 0, closed.err
     assert f"{name}: delisted on {day} at 1.5, as given" in closed.out
+    second = head.split(",")[2]
+    ends.write_text(f"date,instrument_id,price\n{day},{name},1.5\n{day},{second},2\n")
+    wrong = await sizing(*words, "--delistings", str(ends))
+    assert wrong.code == 1
+    assert f"{ends}, line 3, date" in wrong.err.replace("\n", " ")
+    assert "delistings[" not in wrong.err
     default = await sizing(*words, "--delisting-return", "-1")
     assert default.code == 0, default.err
     assert f"{name}: delisted on {day} at 0, by --delisting-return" in default.out
