@@ -35,6 +35,7 @@ from server.cli import (
     simulate,
     sizing,
     state,
+    topic_grants,
     trials,
     tune,
     watch,
@@ -206,6 +207,8 @@ learn.command()(calibrate)
 learn.command()(mix)
 app.add_typer(learn, name="learn")
 app.add_typer(parameters, name="parameters")
+for command in (topic_grants.grant, topic_grants.revoke, topic_grants.grants):
+    service.topics.command()(command)
 app.add_typer(service.topics, name="topics")
 app.add_typer(imports, name="import")
 app.add_typer(jobs, name="jobs")

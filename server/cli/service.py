@@ -82,26 +82,11 @@ def ensure(
 
     An option that is not given leaves the policy the namespace has, or sets the default.
     """
-    from server.auth.identity import TENANT_ID
-    from server.messaging.events import broker_config
     from storage.events.ports import tenant_topic
     from storage.events.topics import Policies
     from storage.events.topics import ensure as ensure_topics
 
-    config = load_config()
-    broker = broker_config(config)
-    if broker is None or not broker.admin_url:
-        raise CommandError(
-            "no broker is configured", "set SIZING_PULSAR_URL and SIZING_PULSAR_ADMIN_URL"
-        )
-    if tenant and not broker.has_namespace_a_tenant:
-        raise CommandError(
-            f"all tenants have the namespace {broker.namespace}",
-            'set SIZING_PULSAR_NAMESPACE to a name with "{tenant}" in it, such as sizing-{tenant}',
-        )
-    for tenant_id in tenant or ():
-        if not re.fullmatch(TENANT_ID, tenant_id):
-            raise CommandError(f"--tenant {tenant_id!r} is no id of a tenant")
+    config, broker = configured_broker(tenant)
     policies = Policies(retention_minutes, retention_mb, time_to_live_s)
     made_topics, made_subscriptions = list[str](), list[str]()
     for tenant_id in dict.fromkeys(tenant or [config.tenant_id]):
@@ -115,6 +100,31 @@ def ensure(
     typer.echo(f"made {len(made_topics)} topics and {len(made_subscriptions)} subscriptions")
     for name in (*made_topics, *made_subscriptions):
         typer.echo(f"  {name}")
+
+
+def configured_broker(tenants: list[str] | None) -> tuple[Any, Any]:
+    """The configuration and its broker, which may be administered. Raises `CommandError`.
+
+    tenants: those that were named, where each has a namespace.
+    """
+    from server.auth.identity import TENANT_ID
+    from server.messaging.events import broker_config
+
+    config = load_config()
+    broker = broker_config(config)
+    if broker is None or not broker.admin_url:
+        raise CommandError(
+            "no broker is configured", "set SIZING_PULSAR_URL and SIZING_PULSAR_ADMIN_URL"
+        )
+    if tenants and not broker.has_namespace_a_tenant:
+        raise CommandError(
+            f"all tenants have the namespace {broker.namespace}",
+            'set SIZING_PULSAR_NAMESPACE to a name with "{tenant}" in it, such as sizing-{tenant}',
+        )
+    for tenant_id in tenants or ():
+        if not re.fullmatch(TENANT_ID, tenant_id):
+            raise CommandError(f"--tenant {tenant_id!r} is no id of a tenant")
+    return config, broker
 
 
 def load_config(**overrides: Any) -> Any:

@@ -64,6 +64,10 @@ class Admin:
         """Set something. Errors: as `get`."""
         self._call("POST", path, body)
 
+    def delete(self, path: str) -> None:
+        """Take something away. Errors: as `get`."""
+        self._call("DELETE", path)
+
     def _call(self, method: str, path: str, body: object = None) -> Any:
         give_up, n_failures, rng = time.monotonic() + self._patience_s, 0, random.Random()
         while True:

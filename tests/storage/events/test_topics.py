@@ -1,5 +1,6 @@
 """Topics, policies and subscriptions on a real broker, and who may do what there."""
 
+import asyncio
 import dataclasses
 import itertools
 import json
@@ -9,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from server.cli import app
+from server.cli.errors import CommandError
 from storage.events import topics
 from storage.events.admin import Admin, AdminRefused
 from storage.events.client import BrokerConfig, PulsarBroker
@@ -74,6 +76,59 @@ def test_the_command_sets_the_policies_it_is_given(
         "retentionSizeInMB": 200,
     }
     assert admin.get("namespaces/public/by-command/messageTTL") == 900
+
+
+async def test_a_role_may_do_what_it_is_granted_and_no_more(
+    broker_config: BrokerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the broker itself: who was granted one topic writes that one, and until it is revoked."""
+    settings = {
+        "PULSAR_URL": broker_config.service_url,
+        "PULSAR_ADMIN_URL": broker_config.admin_url,
+        "PULSAR_NAMESPACE": broker_config.namespace,
+        "PULSAR_TOKEN": broker_config.token,
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(f"SIZING_{name}", value)
+
+    async def command(*words: str) -> str:
+        done = await asyncio.to_thread(CliRunner().invoke, app, ["topics", *words])
+        assert done.exit_code == 0, (done.output, done.exception)
+        return done.output
+
+    async def may_write(topic: str) -> bool:
+        theirs = dataclasses.replace(
+            broker_config, token=token("conditions:feed"), operation_timeout_s=3
+        )
+        broker = PulsarBroker(theirs)
+        try:
+            await (await broker.open_producer(topic)).send(OutMessage("", b"x", {}))
+        except BrokerUnavailable:
+            return False
+        finally:
+            await broker.close()
+        return True
+
+    role = "conditions:feed"
+    assert not await may_write("conditions")
+    await command("grant", role, "--topic", "conditions", "--topic", "features", "--produce")
+    await command("grant", "desk", "--consume")
+    listed = json.loads(await command("grants", "--json"))["grants"]
+    assert [(item["role"], item["topic"], item["actions"]) for item in listed] == [
+        ("desk", "", ["consume"]),
+        (role, "conditions", ["produce"]),
+        (role, "features", ["produce"]),
+    ]
+    assert await may_write("conditions")
+    assert not await may_write("limits")
+    await command("revoke", role, "--topic", "conditions")
+    assert not await may_write("conditions")
+    await command("revoke", role, "--topic", "features")
+    await command("revoke", "desk")
+    assert json.loads(await command("grants", "--json"))["grants"] == []
+    for words in (["grant", role], ["grant", role, "--produce", "--topic", "signal"]):
+        refused = await asyncio.to_thread(CliRunner().invoke, app, ["topics", *words])
+        assert isinstance(refused.exception, CommandError)
 
 
 def test_ensure_waits_for_a_broker_that_is_busy(

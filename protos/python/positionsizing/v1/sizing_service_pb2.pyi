@@ -315,7 +315,9 @@ class Variation(_message.Message):
     name: _builtins.str
     """Name shown in the answer."""
     price_multiplier: _builtins.float
-    """Multiplies every price; unset: 1. From 1e-6 to 1e6."""
+    """Multiplies every price, of an option its own and its underlying's alike while its delta stays: exposure moves by
+    as much as value. Unset: 1. From 1e-6 to 1e6.
+    """
     edge_multiplier: _builtins.float
     """Multiplies the edge of every signal (win probability's distance to break-even, or expected
     return over the risk-free rate); unset: 1. 0 or from 1e-6 to 1e6.
@@ -387,7 +389,9 @@ class InstrumentShock(_message.Message):
     instrument_id: _builtins.str
     """Instrument of the market snapshot, in the request or held."""
     price_multiplier: _builtins.float
-    """Multiplies its price; unset: 1. From 1e-6 to 1e6."""
+    """Multiplies its price, of an option that of its underlying as well; see `Variation.price_multiplier`. Unset: 1.
+    From 1e-6 to 1e6.
+    """
     edge_multiplier: _builtins.float
     """Multiplies the edge of its signal; unset: 1. 0 or from 1e-6 to 1e6."""
     volatility_multiplier: _builtins.float
