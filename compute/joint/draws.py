@@ -210,7 +210,7 @@ class Drawing:
         notes += [] if drawn.attained else [UNATTAINABLE]
         if drawn.is_sample:
             rows, bets = len(drawn.probability), int(bet.sum())
-            notes.append(SAMPLED.format(bets=bets, rows=rows, off=drawn.off))
+            notes.append(SAMPLED.format(bets=bets, rows=rows, off=round(drawn.off, 6)))
         left = np.setdiff1d(np.flatnonzero(~bet), rest)
         names = [
             self.inputs.limit_bounds.market.instrument_ids[self.everything[place]] for place in left

@@ -106,7 +106,7 @@ def book_limits(
         prices += [np.inf if row.soft_price is None else row.soft_price] * (len(names) - count)
     matrix = np.array(rows).reshape(-1, size)
     return replace(
-        _curved(joint, unmeasured),
+        curved_limits(joint, unmeasured),
         rows=Rows(matrix, np.array(low), np.array(high), tuple(names), np.array(prices))
         if names
         else None,
@@ -146,7 +146,8 @@ def refuse_unmeasured(limits: Limits, *, has_scenarios: bool) -> None:
             )
 
 
-def _curved(joint: JointLimits, unmeasured: frozenset[LimitKind]) -> Limits:
+def curved_limits(joint: JointLimits, unmeasured: frozenset[LimitKind]) -> Limits:
+    """Limits on the risk of the whole book, without rows, but those of kinds `unmeasured`."""
     risk = None
     if joint.wealth_floor is not None and joint.wealth_floor_probability is not None:
         risk = DrawdownRisk.from_probability(joint.wealth_floor, joint.wealth_floor_probability)
@@ -183,7 +184,7 @@ def kept_by_cuts(
     least, out = LimitKind.VOLATILITY_MAX in unmeasured, []
     for rule in guard.rules:
         tail = tails.get(rule.name) if rule.kind in _OF_TAILS and rule.row >= 0 else None
-        measure = _of_variables(rule, places, len(inputs.limit_bounds.before))
+        measure = of_variables(rule, places, len(inputs.limit_bounds.before))
         if tail is not None and (is_cut(tail) or least):
             out.append(Bounded.of_tail(tail, measure))
         elif rule.kind is LimitKind.DRAWDOWN_RISK and rule.kind in unmeasured:
@@ -193,7 +194,7 @@ def kept_by_cuts(
     return out
 
 
-def _of_variables(rule: Rule, places: Integers, size: int) -> Measure:
+def of_variables(rule: Rule, places: Integers, size: int) -> Measure:
     """The measure of a rule over the market, of variables at `places` of its `size`."""
 
     def measure(weights: Floats) -> Measured:

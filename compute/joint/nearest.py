@@ -23,7 +23,7 @@ from compute.joint.box import Box
 from compute.joint.cuts import RISK_BUDGET_ROW, limit_of, linear_name
 from compute.joint.limits import MARGIN_ROW
 from compute.joint.reach import SIGNED, hard_ends, value_now
-from compute.limits.one_decision import held_at
+from compute.limits.one_decision import held_at, risk_name
 from compute.market import Floats, Integers
 from compute.optimize.limits import box as box_of
 from compute.optimize.problem import Problem, Rows
@@ -49,11 +49,11 @@ class Nearest:
     problem: Problem
     bounds: Mapping[str, float]
 
-    @property
-    def note(self) -> str:
-        """What was moved, in words."""
-        told = ", ".join(f"{name} {bound:.6g}" for name, bound in self.bounds.items())
-        return f"one decision can't reach all limits; as near as it leads: {told}"
+
+def as_near(bounds: Mapping[str, float]) -> str:
+    """What was moved, in words."""
+    told = ", ".join(f"{name} {bound:.6g}" for name, bound in bounds.items())
+    return f"one decision can't reach all limits; as near as it leads: {told}"
 
 
 @dataclass(frozen=True)
@@ -172,5 +172,7 @@ def with_reached(inputs: Inputs, bounds: Mapping[str, float]) -> Inputs:
             bound = bounds.get(f"{name} {'max' if rule.sign > 0.0 else 'min'}")
             if bound is not None:
                 joint = held_at(joint, rule, rule.sign * bound + rule.pending)
+        elif (reached := bounds.get(risk_name(rule))) is not None:
+            joint = held_at(joint, rule, reached)
     limits = replace(stated, joint=joint)
     return replace(inputs, limit_bounds=replace(limit_bounds, limits=limits, bounds=moved))

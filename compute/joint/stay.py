@@ -35,7 +35,7 @@ OF_A_SIDE = 1e-3
 
 
 @dataclass(frozen=True)
-class _Ways:
+class Ways:
     """The ways back of the lines outside their bounds.
 
     line: (f,) places; sign: 1 where it is bought, -1 where sold; size: (f,) > 0 as weights.
@@ -55,16 +55,13 @@ def lines_that_stay(inputs: Inputs, problem: Problem, box: Box) -> Floats | None
     rows, before = problem.limits.rows, problem.holdings
     if rows is None or before is None or _is_beyond_a_sum(inputs):
         return None
-    lower, upper = box_of(problem)
     k = len(box.lower.weight)
-    short, long = (lower - before)[:k], (before - upper)[:k]
-    line = np.flatnonzero((short > ROOM) | (long > ROOM))
+    ways, costs = ways_back(problem, box)
+    line = ways.line
     if len(line) == 0:
         return None
-    bought = short[line] > ROOM
-    ways = _Ways(line, np.where(bought, 1.0, -1.0), np.where(bought, short[line], long[line]))
     ends = ends_now(inputs, rows, box, before)
-    left = _least_left(problem, ends, ways, _costs(box, ways), before)
+    left = _least_left(problem, ends, ways, costs, before)
     if left is None or not (left > ROOM).any():
         return None
     stays = left > ROOM
@@ -91,7 +88,20 @@ def held_where(box: Box, stay: Floats) -> Box:
     return Box(end(box.lower), end(box.upper))
 
 
-def _costs(box: Box, ways: _Ways) -> Floats:
+def ways_back(problem: Problem, box: Box) -> tuple[Ways, Floats]:
+    """The ways back of the lines that are held outside their bounds, and what each costs, (f,)."""
+    before, k = problem.holdings, len(box.lower.weight)
+    assert before is not None, "the joint method knows what is held"
+    lower, upper = box_of(problem)
+    short, long = (lower - before)[:k], (before - upper)[:k]
+    line = np.flatnonzero((short > ROOM) | (long > ROOM))
+    bought = short[line] > ROOM
+    size = np.where(bought, short[line], long[line])
+    ways = Ways(line, np.where(bought, 1.0, -1.0), size)
+    return ways, _costs(box, ways)
+
+
+def _costs(box: Box, ways: Ways) -> Floats:
     bought = ways.sign > 0.0
     end = np.where(bought, box.lower.weight[ways.line], box.upper.weight[ways.line])
     kind = np.where(bought, box.lower.kind[ways.line], box.upper.kind[ways.line])
@@ -100,7 +110,7 @@ def _costs(box: Box, ways: _Ways) -> Floats:
 
 
 def _least_left(
-    problem: Problem, ends: list[End], ways: _Ways, costs: Floats, before: Floats
+    problem: Problem, ends: list[End], ways: Ways, costs: Floats, before: Floats
 ) -> Floats | None:
     """What is left of each way, (f,): over trades on from the bounds, and ways back."""
     lower, upper = box_of(problem)

@@ -79,3 +79,8 @@ def held_at(joint: JointLimits, rule: Rule, now: float) -> JointLimits:
         return replace(joint, tails=tuple(tails))
     held: dict[str, Any] = {rule.kind.fields[0]: now}
     return replace(joint, **held)
+
+
+def risk_name(rule: Rule) -> str:
+    """What a limit on the risk of the whole book is called: its field, or the name of a tail."""
+    return rule.name if rule.row >= 0 else rule.kind.fields[0]

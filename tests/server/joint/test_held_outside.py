@@ -216,7 +216,7 @@ async def test_random_books_are_the_best_of_the_nearest(joint_client: Client, se
     assert replay.lots_equal
 
 
-async def test_a_curved_limit_out_of_reach_is_a_fallback_and_says_so(joint_client: Client) -> None:
+async def test_a_curved_limit_that_nothing_brings_nearer_is_said(joint_client: Client) -> None:
     """The third name alone has a volatility of 0.01; what is bought can only add to it."""
     firm = await three(joint_client)
     await firm.limited(joint=limits_pb2.JointLimits(volatility_max=1e-3))
@@ -224,8 +224,9 @@ async def test_a_curved_limit_out_of_reach_is_a_fallback_and_says_so(joint_clien
     assert decision.status == EXCEEDED
     assert decision.method == JOINT
     assert not any(decision.sizes.trade_lots)
-    assert [step.outcome for step in decision.fallback_chain][-1] == "answered"
-    assert decision.notes[0].startswith("FALLBACK: joint: limits out of reach of one decision; ")
+    assert not decision.fallback_chain
+    assert is_proven(decision)
+    assert decision.notes[0].endswith("as near as it leads: volatility_max 0.01")
 
 
 async def test_the_method_is_the_one_that_answered(joint_client: Client) -> None:
