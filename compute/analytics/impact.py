@@ -2,7 +2,11 @@
 
     slippage / daily volatility = Y sqrt(quantity / daily volume) + error
 
-by least squares through the origin, with an error that does not suppose equal spreads (White 1980).
+by least squares through the origin, with an error that does not suppose equal spreads and counts
+each residual as of a fit without its trade (HC3, MacKinnon and White 1985): White's own (1980) is
+half as large as it should be where a few large trades say most. Where volatilities are known to
+20 % only, Y is some 2 % too large, as 1 / volatility is on average; where volumes are known to
+30 %, some 3 % too small.
 """
 
 from dataclasses import dataclass
@@ -13,6 +17,9 @@ from compute.market import Floats
 
 TRADES_MIN = 10
 """Fewer say nothing of a coefficient."""
+
+LEFT_MIN = 1e-9
+"""Of the sum of participations without one trade."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ def impact(slippage: Floats, participation: Floats) -> Impact | None:
     square = float(root @ root)
     coefficient = float(root @ slippage) / square
     residual = slippage - coefficient * root
-    n = len(slippage)
-    error = float(np.sqrt(np.square(root * residual).sum() * n / (n - 1))) / square
-    return Impact(coefficient, error, n)
+    # What is left without the trade itself; one that is all there is to fit says nothing of errors.
+    left = np.maximum(1.0 - np.square(root) / square, LEFT_MIN)
+    error = float(np.sqrt(np.square(root * residual / left).sum())) / square
+    return Impact(coefficient, error, len(slippage))

@@ -98,6 +98,14 @@ def split_into(units: Floats, split: Floats, step: float) -> Floats:
     return np.asarray(np.where(ratio == 1.0, units, whole))
 
 
+def in_lots(units: Floats, lot_size: float) -> Floats:
+    """Units (m,), those within a billionth of whole lots as these."""
+    exact = units / lot_size
+    nearest = np.round(exact)
+    is_near = np.abs(exact - nearest) <= NEAR_LOT * np.clip(np.abs(exact), 1.0, NEAR_SIZE_MAX)
+    return np.asarray(np.where(is_near, nearest * lot_size, units))
+
+
 def delist(account: Account, price: Floats | None) -> Account:
     """Closes what is held where `price` is not NaN, at it, without fees; None: nothing anywhere."""
     if price is None:
@@ -113,8 +121,14 @@ def delist(account: Account, price: Floats | None) -> Account:
     )
 
 
-def fill(account: Account, trade: Floats, price: Floats, costs: TradingCosts) -> Account:
-    """Books trades, signed units (m,), at `price` and what slippage adds to it."""
+def fill(
+    account: Account, trade: Floats, price: Floats, costs: TradingCosts, lot_size: float = 1.0
+) -> Account:
+    """Books trades, signed units (m,), at `price` and what slippage adds to it.
+
+    Units within a billionth of whole lots are those: what sums of 0.001 lose would count as a part
+    of a lot, which a limit leaves no way to close.
+    """
     notional = np.abs(trade) * np.where(trade != 0.0, price, 0.0)
     slipped = costs.slippage_rate * float(notional.sum())
     executed = np.where(trade != 0.0, price * (1.0 + costs.slippage_rate * np.sign(trade)), 0.0)
@@ -123,7 +137,7 @@ def fill(account: Account, trade: Floats, price: Floats, costs: TradingCosts) ->
     return replace(
         account,
         cash=account.cash - float(trade @ executed) - commission,
-        units=account.units + trade,
+        units=in_lots(account.units + trade, lot_size),
         commission=account.commission + commission,
         slippage=account.slippage + slipped,
     )

@@ -140,7 +140,8 @@ class _Run:
         before = state.account.equity(history.last_close[max(t - 1, 0)])
         state.turnover[t] = float(np.nansum(np.abs(trade * price))) / max(before, 1e-300)
         state.trades += int(np.count_nonzero(trade))
-        state.account = fill(state.account, trade, price, self.setting.costs)
+        costs, lot_size = self.setting.costs, self.setting.lot_size
+        state.account = fill(state.account, trade, price, costs, lot_size)
 
     def _decide(self, t: int, mark: Floats) -> None:
         """Orders for what the strategy says now; without a word from it positions stay."""

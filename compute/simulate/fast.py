@@ -1,8 +1,8 @@
 """Many settings through the past at once: one `lax.scan` over sessions, `vmap` over settings.
 
 The same order of events, stages, limits and rounding as `backtest.run`, in doubles: lots are whole
-numbers in a double, and there is no independent guard, which in `run` may take back single lots. On
-the same book both agree within one lot a line. What it does not know is refused
+numbers in a double, checked by `fast_guard` in the place of the independent guard. On the same book
+both nearly always agree within one lot a line. What it does not know is refused
 (`honoured.refused`), never left out.
 """
 
@@ -15,8 +15,9 @@ from jax import Array
 
 from compute.limits.projection import NO_LIMIT
 from compute.limits.rounded_lots import NEAR_LOT, NEAR_SIZE_MAX
-from compute.simulate.fast_decision import Bounds, Features, Session, stakes, whole_lots
-from compute.simulate.fast_limits import largest_trade, limited
+from compute.simulate.fast_decision import Bounds, Features, Session, stakes
+from compute.simulate.fast_limits import largest_trade, limited, smallest_trade
+from compute.simulate.fast_lots import Line, whole_lots
 
 PAID = ("commission", "slippage", "dividends", "interest", "borrow", "delistings", "fractions")
 """Fields of `account.Account`."""
@@ -126,6 +127,14 @@ def _split_into(units: Array, split: Array, step: Array) -> Array:
     return jnp.where(split == 1.0, units, jnp.where(is_near, nearest, jnp.trunc(exact)) * step)
 
 
+def _in_lots(units: Array, lot_size: Array) -> Array:
+    """See `account.in_lots`."""
+    exact = units / lot_size
+    nearest = jnp.round(exact)
+    is_near = jnp.abs(exact - nearest) <= NEAR_LOT * jnp.clip(jnp.abs(exact), 1.0, NEAR_SIZE_MAX)
+    return jnp.where(is_near, nearest * lot_size, units)
+
+
 def _filled(
     account: Account, own: Bounds, session: Session, mark: Array, features: Features
 ) -> tuple[Account, Array]:
@@ -142,7 +151,7 @@ def _filled(
     costs = account.costs.at[0].add(commission).at[1].add(own.slippage_rate * notional)
     return account._replace(
         cash=account.cash - trade @ executed - commission,
-        units=account.units + trade,
+        units=_in_lots(account.units + trade, own.lot_size),
         orders=jnp.zeros_like(trade),
         trades=account.trades + jnp.sum(jnp.abs(sign)),
         scaled_fills=account.scaled_fills + jnp.any(trade != wanted),
@@ -192,8 +201,9 @@ def decided(account: Account, own: Bounds, session: Session, features: Features)
     unit = session.mark / equity
     before = unit * account.units
     wanted = stakes(own, session, active, before, features)
-    weight, needed = limited(wanted, before, active, unit, equity, own, session, features)
-    held, most = account.units, largest_trade(unit, equity, own, session)
-    lots = whole_lots(weight, before, active, unit, held, equity, needed, most, own, features)
+    weight, needed, sums = limited(wanted, before, active, unit, equity, own, session, features)
+    most, least = largest_trade(unit, equity, own, session), smallest_trade(equity, own)
+    line = Line(before, account.units, unit * own.lot_size, active)
+    lots = whole_lots(weight, line, most, needed, least, sums, own, features)
     orders = jnp.where(due, lots * own.lot_size, account.orders)
     return account._replace(orders=orders, decisions=account.decisions + due)

@@ -1,4 +1,4 @@
-"""What the fast mode of backtests computes on, and its decisions: stakes, limits, whole lots.
+"""What the fast mode of backtests computes on, and the stakes of its decisions.
 
 Everything is about one setting, (m,) arrays over its instruments; `fast.py` maps it over settings.
 """
@@ -8,10 +8,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from compute.limits.rounded_lots import NEAR_LOT, NEAR_SIZE_MAX
 from compute.waterfall import stake_rules
 from compute.waterfall.layout import Line, Scalar, Source
-from compute.waterfall.stages import GRID
 
 
 class Features(NamedTuple):
@@ -171,52 +169,3 @@ def stakes(
         scalars[Scalar.RISK_BUDGET] = jnp.maximum(own.risk_budget - others, 0.0)
         stake = stake_rules.risk_budgeted(stake, lines, scalars)  # type: ignore[arg-type]
     return session.side[k] * stake
-
-
-def whole_lots(
-    weight: Array,
-    before: Array,
-    active: Array,
-    unit: Array,
-    held: Array,
-    equity: Array,
-    needed: Array,
-    most: Array,
-    own: Bounds,
-    features: Features,
-) -> Array:
-    """Whole lots to trade, positions rounded towards zero; see `limits/lots.py`.
-
-    needed: see `projection.cures`. most: the largest change of each weight, of limits by volume.
-    """
-    lot, lot_weight = own.lot_size, unit * own.lot_size
-    known = (active > 0.0) & (lot_weight > 0.0)
-    weight = jnp.where(jnp.abs(weight - before) <= 1.0 / GRID, before, weight)
-    exact = jnp.where(known, (weight - before) / jnp.where(known, lot_weight, 1.0), 0.0)
-    nearest = jnp.round(exact)
-    rounding = NEAR_LOT * jnp.clip(jnp.abs(exact), 1.0, NEAR_SIZE_MAX)
-    slack = jnp.minimum(1.0 / GRID / jnp.where(known, lot_weight, 1.0), NEAR_LOT * NEAR_SIZE_MAX)
-    near = jnp.abs(exact - nearest) <= jnp.maximum(rounding, slack)
-    long = (weight > 0.0) | ((weight == 0.0) & (before > 0.0))
-    rounded = jnp.where(near, nearest, jnp.where(long, jnp.floor(exact), jnp.ceil(exact)))
-    if features.split:  # only odd lots can be crossed
-        after, wanted = held + rounded * lot, weight / jnp.where(known, unit, 1.0)
-        crossed = jnp.where(long, after < 0.0, after > 0.0) & ~near
-        closer = rounded + jnp.where(long, 1.0, -1.0)
-        beyond = jnp.abs(held + closer * lot) > jnp.abs(wanted)
-        back = jnp.where(beyond & (wanted * held < 0.0), jnp.trunc(exact), closer)
-        rounded = jnp.where(crossed, back, rounded)
-    # A position rounded towards zero is sold by a larger trade.
-    if features.liquidity:
-        is_beyond = jnp.abs(rounded) * lot_weight > most + jnp.abs(rounded) / GRID
-        rounded = jnp.where(is_beyond & ~near, jnp.trunc(exact), rounded)
-    if features.turnover:
-        is_beyond = jnp.sum(jnp.abs(rounded) * lot_weight) > own.turnover_max + len(exact) / GRID
-        rounded = jnp.where(is_beyond & ~near, jnp.trunc(exact), rounded)
-    if features.trade_min:
-        after = jnp.abs(held + rounded * lot)
-        closes = (after < (1.0 - NEAR_LOT) * lot) & (after < jnp.abs(held))
-        stays = closes | ((needed > 0.0) & (after < jnp.abs(held)))
-        least = jnp.maximum(own.trade_notional_min / equity, own.trade_weight_min)
-        rounded = jnp.where((jnp.abs(rounded) * lot_weight < least) & ~stays, 0.0, rounded)
-    return rounded

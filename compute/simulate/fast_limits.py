@@ -14,6 +14,7 @@ from compute.limits.book_stage import SLACK, STEPS
 from compute.limits.projection import NO_LIMIT, TradeMax, Trades
 from compute.simulate import fast_rows
 from compute.simulate.fast_decision import Bounds, Features, Session
+from compute.simulate.fast_guard import Sums, sums_of
 from compute.waterfall.stages import GRID, RECONCILE_STEPS, ROUNDS
 
 _Sums = tuple[Array, Array, Array, Array]
@@ -29,10 +30,11 @@ def limited(
     own: Bounds,
     session: Session,
     features: Features,
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, Sums]:
     """Weights after every limit that any setting has, in the order of the waterfall.
 
-    And the part of each trade that brings the book inside them, see `projection.cures`.
+    And the part of each trade that brings the book inside them, signed (`projection.cures`), before
+    turnover took back a part; and the limits on sums, which whole lots have to keep too.
     """
 
     def kept(wanted: Array) -> Array:
@@ -41,8 +43,10 @@ def limited(
     weight = jnp.where((weight < 0.0) & (own.allow_short == 0.0), 0.0, weight)
     weight = kept(jnp.where((weight * before < 0.0) & (own.allow_flip == 0.0), 0.0, weight))
     if features.trade_min:
-        least = jnp.maximum(own.trade_notional_min / equity, own.trade_weight_min)
-        small = (jnp.abs(weight - before) < least) & (weight != 0.0)
+        # What closes a position, or leaves less than a lot of it, is never too small.
+        size, lot = jnp.abs(weight), own.lot_size * unit
+        closes = (weight == 0.0) | ((size < lot) & (size < jnp.abs(before)))
+        small = (jnp.abs(weight - before) < smallest_trade(equity, own)) & ~closes
         weight = jnp.where(small, before, weight)
     cap = _cap(unit, equity, own, features)
     weight = kept(jnp.clip(weight, -cap, cap))
@@ -62,17 +66,22 @@ def limited(
     box = (jnp.where(own.allow_short > 0.0, -most_held, 0.0) * ones, most_held * ones)
     exceeded = _exceeded(before, rows)
 
-    def one_round(weight: Array) -> Array:
+    def exposed(weight: Array) -> Array:
         for member, gross_max, net_min, net_max in rows:
             bounds = gross_max, net_min, net_max
             weight = _within_sums(
                 weight, before, jnp.clip(before, *box), member, active, bounds, trade_max, features
             )
+        return weight
+
+    def one_round(weight: Array) -> Array:
+        weight = exposed(weight)
         if features.turnover:
             first = projection.cures(weight, before, box, exceeded)
             weight = kept(projection.cap_turnover(weight, before, own.turnover_max, first))
         return kept(projection.fit_free(weight, before, free, trades, own.at_once > 0.0))
 
+    unturned = exposed(weight)
     weight = one_round(weight)
     if features.net or features.n_groups:
         weight = _again(weight, before, rows, one_round)
@@ -87,11 +96,20 @@ def limited(
 
     if features.n_rows:
         most = trade_max.sell * ones
-        weight = _within_rows(weight, before, active, most, rows, cured, own, features)
+        weight, unturned = _within_rows(
+            weight, unturned, before, active, most, rows, cured, own, features
+        )
     weight = jnp.round(weight * GRID) / GRID
-    if features.trade_min:
-        return weight, cured(weight)
-    return weight, jnp.zeros_like(weight)
+    sums = sums_of(rows, _book_rows(own), trades, free, own)
+    needed = jnp.zeros_like(weight)
+    if features.trade_min or features.turnover:
+        needed = jnp.sign(unturned - before) * cured(unturned)
+    return weight, needed, sums
+
+
+def smallest_trade(equity: Array, own: Bounds) -> Array:
+    """The smallest change of a weight that is worth a trade."""
+    return jnp.maximum(own.trade_notional_min / equity, own.trade_weight_min)
 
 
 def largest_trade(unit: Array, equity: Array, own: Bounds, session: Session) -> Array:
@@ -106,6 +124,7 @@ def _book_rows(own: Bounds) -> fast_rows.Rows:
 
 def _within_rows(
     wanted: Array,
+    unturned: Array,
     before: Array,
     active: Array,
     trade_max: Array,
@@ -113,10 +132,11 @@ def _within_rows(
     cured: Callable[[Array], Array],
     own: Bounds,
     features: Features,
-) -> Array:
+) -> tuple[Array, Array]:
     """The linear limits of the book, with what the stages before have achieved kept.
 
     See `limits/book_stage.py`; cured: the part of trades that brings the book inside any limit.
+    unturned: before turnover took back a part; so is the second answer.
     """
     rows = _book_rows(own)
     leads_back = jnp.zeros_like(wanted)
@@ -125,7 +145,7 @@ def _within_rows(
         back = jnp.where(net > net_max, wanted < before, (net < net_min) & (wanted > before))
         leads_back = jnp.maximum(leads_back, member * back)
     ends = fast_rows.ends_of(wanted, before, leads_back > 0.0, trade_max)
-    weight = fast_rows.kept(wanted, active, ends, rows)
+    weight = inside = fast_rows.kept(wanted, active, ends, rows)
     turnover = own.turnover_max
     if features.turnover:
         turned = projection.cap_turnover(weight, before, turnover, cured(weight))
@@ -137,7 +157,8 @@ def _within_rows(
         return jnp.concatenate([*parts, (jnp.sum(jnp.abs(at - before)) - turnover)[None]])
 
     weight = fast_rows.reconciled(weight, before, excess, STEPS, 1e-12)
-    return jnp.where(jnp.any(rows.excess(wanted) > 0.0), weight, wanted)
+    is_moved = jnp.any(rows.excess(wanted) > 0.0)
+    return jnp.where(is_moved, weight, wanted), jnp.where(is_moved, inside, unturned)
 
 
 def _cap(unit: Array, equity: Array, own: Bounds, features: Features) -> Array:

@@ -66,16 +66,16 @@ def run_fast(
 ) -> list[Backtest]:
     """Runs every setting over the whole history; in the order given.
 
-    Stage growth, bindings and refusals are those of `backtest.run` alone and stay empty.
+    Stage growth, bindings and refusals are those of `backtest.run` alone and stay empty. Equal
+    strategies, which have to be hashable, are laid out once.
     run: what runs the chunks; None: one thread of this process. units: keep the units held at each
     close. told: hears the part of the settings that is done. Raises `UnsupportedError` for signals
     from scenarios or histories; what `honoured.refused` names must not be asked for.
     """
     run = run or in_threads(1)
-    strategies = list({id(item.strategy): item.strategy for item in settings}.values())
-    kept = list(dict.fromkeys(strategies)) if _hashable(strategies) else strategies
-    tables = [signal_table(strategy, history) for strategy in kept]
-    rows = [kept.index(setting.strategy) for setting in settings]
+    row_of = {one: row for row, one in enumerate(dict.fromkeys(one.strategy for one in settings))}
+    tables = [signal_table(strategy, history) for strategy in row_of]
+    rows = [row_of[setting.strategy] for setting in settings]
     out: dict[int, Backtest] = {}
     for fill_at in FillAt:
         places = [i for i, setting in enumerate(settings) if setting.fill_at is fill_at]
@@ -89,15 +89,6 @@ def run_fast(
             out |= {i: _backtest(history, found, place) for place, i in enumerate(piece)}
             told(len(out) / len(settings))
     return [out[i] for i in range(len(settings))]
-
-
-def _hashable(strategies: Sequence[object]) -> bool:
-    try:
-        for item in strategies:
-            hash(item)
-    except TypeError:
-        return False
-    return True
 
 
 def _chunk(

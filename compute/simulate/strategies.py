@@ -31,9 +31,9 @@ class Strategy(Protocol):
         """The signals known at the close of `session`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GivenSignals:
-    """Signals that the caller gives, by date."""
+    """Signals that the caller gives, by date. Equal to itself alone: arrays have no one answer."""
 
     by_date: Mapping[str, SessionSignals] = field(default_factory=dict)
 

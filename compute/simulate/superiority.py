@@ -4,8 +4,10 @@
 
 d_k: growth of trial k less the benchmark's, w_k its long-run deviation under the stationary
 bootstrap. T is compared with its bootstrap distribution where no trial is better: every mean moved
-to 0 (White 2000), or only those that are not clearly worse (Hansen 2005), so that many bad trials
-don't hide a good one.
+to 0 (as White 2000), or only those that are not clearly worse (Hansen 2005), so that many bad
+trials don't hide a good one. Both are of the studentised T: Hansen's consistent p-value and its
+upper bound. White's own statistic, and that of programs that do not divide by w_k, are of the raw
+means, and may be far from these where trials differ in volatility.
 """
 
 from math import log, sqrt
@@ -22,18 +24,18 @@ def superiority(
     replications: int = REPLICATIONS,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """p-values (consistent, reality check) of differences (n periods, k trials).
+    """p-values (consistent, upper bound) of differences (n periods, k trials).
 
-    block: mean length of a block, by default the longest that any trial asks for. None where no
-    trial differs from the benchmark at all, or there are fewer than 4 periods.
+    block: mean length of a block, by default what the trial of the largest mean asks for. Of 2,000
+    replications p-values near a half have a standard error of 0.011. None where no trial differs
+    from the benchmark at all, or there are fewer than 4 periods.
     """
     n = len(difference)
     varied = difference[:, difference.std(axis=0) > 0.0] if n >= 4 else difference[:, :0]
     if not varied.size:
         return None
     if block is None:
-        best = varied[:, [int(varied.mean(axis=0).argmax())]]
-        block = max(block_length(column) for column in best.T)
+        block = block_length(varied[:, int(varied.mean(axis=0).argmax())])
     mean, deviation = varied.mean(axis=0), np.sqrt(_variance(varied, block))
     statistic = max(0.0, float((sqrt(n) * mean / deviation).max()))
     places = resampled_places(n, block, replications, seed)

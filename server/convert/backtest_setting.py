@@ -76,17 +76,20 @@ def setting_of(
     place: int,
     history: PriceHistory,
     stress: tuple[StressEvent, ...] = (),
+    shared: dict[bytes, GivenSignals] | None = None,
+    path: str = "",
 ) -> Setting:
     """The domain's setting; the message has been checked. Raises `Refusal`.
 
-    stress: the scenarios of the request.
+    stress: the scenarios of the request. shared: given signals by their message, for settings with
+    the same ones: mode FAST lays them out once. path: of the message, by default by its place.
     """
-    path = f"settings[{place}]"
+    path = path or f"settings[{place}]"
     costs = TradingCosts(**{name: getattr(message.costs, name) for name in COSTS})
     parameters = overlaid(EffectiveParameters(), parameters_convert.parameters(message.parameters))
     return Setting(
         name=message.name or str(place),
-        strategy=_strategy(message, path, history),
+        strategy=_strategy(message, path, history, {} if shared is None else shared),
         parameters=parameters,
         limits=limits_convert.limits(message.limits) if message.HasField("limits") else Limits(),
         cash=message.cash if message.HasField("cash") else 1e6,
@@ -130,7 +133,12 @@ def _clock(message: pb.BacktestSetting) -> Clock | None:
     return Clock(second_of(message.decision_time), message.time_zone)
 
 
-def _strategy(message: pb.BacktestSetting, path: str, history: PriceHistory) -> Strategy:
+def _strategy(
+    message: pb.BacktestSetting,
+    path: str,
+    history: PriceHistory,
+    shared: dict[bytes, GivenSignals],
+) -> Strategy:
     if message.WhichOneof("strategy") == "mean_return":
         rule = message.mean_return
         return MeanReturn(
@@ -140,7 +148,10 @@ def _strategy(message: pb.BacktestSetting, path: str, history: PriceHistory) -> 
         )
     if message.WhichOneof("strategy") == "volatility_forecast":
         return _forecast(message.volatility_forecast)
-    return _given(message.given, f"{path}.given", history)
+    key = message.given.SerializeToString(deterministic=True)
+    if key not in shared:
+        shared[key] = _given(message.given, f"{path}.given", history)
+    return shared[key]
 
 
 def _forecast(rule: pb.VolatilityForecastStrategy) -> VolatilityForecast:

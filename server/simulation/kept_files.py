@@ -6,6 +6,7 @@
 A file is whole or not there. What nobody went on with is dropped after `KEPT_S`.
 """
 
+import functools
 import hashlib
 import os
 import time
@@ -18,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import compute
+
 KEPT_S = 7 * 86400.0
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -25,7 +28,18 @@ Arrays = Mapping[str, NDArray[Any]]
 
 def versions() -> dict[str, str]:
     """What has to be the same wherever work is done for its results to be."""
-    return {name: version(name) for name in ("position-sizing", "jax", "jaxlib", "numpy")}
+    found = {name: version(name) for name in ("position-sizing", "jax", "jaxlib", "numpy")}
+    return {**found, "code": _code()}
+
+
+@functools.cache
+def _code() -> str:
+    """SHA-256 of the sources of `compute`: a version may have seen other ones."""
+    folder, digest = Path(compute.__file__).parent, hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder)}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def digest_of(*told: object) -> Any:

@@ -29,6 +29,7 @@ from compute.simulate.overfitting import (
 from compute.simulate.run_state import RunState
 from compute.simulate.setting import Setting
 from compute.simulate.sharpe import sharpe_error
+from compute.simulate.strategies import GivenSignals
 from compute.waterfall.kernels import just_in_time
 from server.algorithms.simulated import SimulatedAlgorithms
 from server.calls.errors import invalid
@@ -60,8 +61,9 @@ def run_backtest(
     history = convert.checked_history(request)
     wealth = beside.benchmark_wealth(request, history)
     stress = tuple(shock_event(x.scenario_id, 0, x.shock) for x in request.stress_scenarios)
+    shared = dict[bytes, GivenSignals]()
     settings = [
-        setting_of(message, place, history, stress)
+        setting_of(message, place, history, stress, shared)
         for place, message in enumerate(request.settings)
     ]
     is_fast = request.mode == pb.BACKTEST_MODE_FAST

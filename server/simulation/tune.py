@@ -7,7 +7,6 @@ import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 from positionsizing.v1 import simulation_service_pb2 as pb
 
-from compute.limits.stress_limits import StressEvent
 from compute.market import Floats
 from compute.ranges import RANGES
 from compute.simulate.backtest import Backtest
@@ -16,6 +15,7 @@ from compute.simulate.fast_settings import RunChunks
 from compute.simulate.history import PriceHistory
 from compute.simulate.honoured import Mode
 from compute.simulate.setting import Setting
+from compute.simulate.strategies import GivenSignals
 from compute.simulate.superiority import superiority
 from compute.simulate.tuning import Choice, Evidence, Objection, choose, objections, points
 from compute.simulate.volatility_forecast import HALF_LIFE, SESSIONS
@@ -126,7 +126,15 @@ def tune_parameters(request: pb.TuneParametersRequest, run_chunks: RunChunks | N
     cube, values = _trials(request)
     messages = [_with(request, row) for row in values]
     stress = tuple(shock_event(x.scenario_id, 0, x.shock) for x in request.stress_scenarios)
-    settings = [_checked(message, place, past, stress) for place, message in enumerate(messages)]
+    # Signals that are given may go on into the locked sessions, which the search doesn't reach.
+    shared = dict[bytes, GivenSignals]()
+    settings = [
+        setting_of(message, place, whole, stress, shared, "setting")
+        for place, message in enumerate(messages)
+    ]
+    for setting in settings:
+        # A range may set a field that the setting as it is leaves unset.
+        convert.check_honoured(past, [("setting", setting)], Mode.FAST)
     found = convert.ran_fast(past, settings, run_chunks, Progress().tell)
     growth = np.stack([_log_growth(item, cut - 1) for item in found], axis=1)
     segments = request.segments if request.HasField("segments") else 6
@@ -144,7 +152,7 @@ def tune_parameters(request: pb.TuneParametersRequest, run_chunks: RunChunks | N
         delistings=applied(whole),
     )
     _tell(response, values, choice)
-    _locked(response, whole, cut, [setting_of(messages[i], i, whole, stress) for i in (0, chosen)])
+    _locked(response, whole, cut, [settings[0], settings[chosen]])
     hashes = trials.hashes_of(messages, past, request.stress_scenarios)
     response.overfitting.trials = len(set(hashes)) + request.trials_before
     response.overfitting.experiment = trials.experiment_of(request)
@@ -257,15 +265,6 @@ def _with(request: pb.TuneParametersRequest, values: Sequence[float]) -> pb.Back
         if field is not None and np.isfinite(value):
             setattr(getattr(setting, part), name, _NUMBERS[field.type](value))
     return setting
-
-
-def _checked(
-    message: pb.BacktestSetting, place: int, history: PriceHistory, stress: tuple[StressEvent, ...]
-) -> Setting:
-    made = setting_of(message, place, history, stress)
-    # A range may set a field that the setting as it is leaves unset.
-    convert.check_honoured(history, [("setting", made)], Mode.FAST)
-    return made
 
 
 def _log_growth(found: Backtest, sessions: int) -> Floats:

@@ -59,3 +59,17 @@ def test_the_parts_add_up_to_the_change_of_equity() -> None:
 def test_a_position_without_a_price_counts_nothing_and_breaks_nothing() -> None:
     account = Account(10.0, np.array([1.0, 0.0]))
     assert account.equity(np.array([5.0, np.nan])) == 15.0
+
+
+def test_units_stay_whole_lots_however_often_they_trade() -> None:
+    """Sums of thousandths are not whole thousandths: what they lack was no lot that may be sold."""
+    rng, price, lots, account = (
+        np.random.default_rng(2),
+        np.array([50.0]),
+        0,
+        Account(1e6, np.zeros(1)),
+    )
+    for traded in rng.integers(-200, 200, 500):
+        account = fill(account, np.array([traded * 0.001]), price, TradingCosts(), 0.001)
+        lots += int(traded)
+        assert account.units[0] == lots * 0.001

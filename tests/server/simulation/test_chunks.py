@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from positionsizing.v1 import job_service_pb2 as pb
 from positionsizing.v1 import simulation_service_pb2 as simulation
 
 from compute.simulate.fast_settings import CHUNK, Outcome, in_threads, run_fast
 from server.app import App
+from server.simulation import kept_files
 from server.simulation.chunks import KeptChunks, keep, keys, load
 from server.simulation.kept_files import forget_old
 from server.simulation.simulate import run_backtest
@@ -32,7 +34,9 @@ from tests.server.support.service_client import Client
 __all__ = ["firm", "jobs_app"]
 
 
-def test_a_chunk_is_named_by_all_that_it_depends_on(tmp_path: Path) -> None:
+def test_a_chunk_is_named_by_all_that_it_depends_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept = Kept()
     run_fast(history(60), settings(CHUNK + 2), run=kept.run)
     first = keys(*kept.given)
@@ -45,6 +49,8 @@ def test_a_chunk_is_named_by_all_that_it_depends_on(tmp_path: Path) -> None:
     assert keys(sessions, features._replace(positions=True), chunks)[0] != first[0]
     later = sessions._replace(price=np.nextafter(sessions.price, 1e9))
     assert keys(later, features, chunks)[0] != first[0]
+    monkeypatch.setattr(kept_files, "_code", lambda: "other code of the same version")
+    assert not set(keys(sessions, features, chunks)) & set(first)
     # What is kept is read as it was; what is damaged or old is not read.
     path = tmp_path / f"{first[0]}.npz"
     assert load(path) is None

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from positionsizing.v1 import simulation_service_pb2 as pb
+from positionsizing.v1 import types_pb2
 
 from compute.simulate.tuning import Evidence, Objection, objections
 from server.calls.errors import Refusal
@@ -197,3 +198,30 @@ async def test_a_search_keeps_the_limits_on_stress_scenarios_of_its_request(
     held = await client.simulation.TuneParameters(asked, timeout=LONG_S)
     moved = [max(abs(one.objective) for one in answer.trials) for answer in (free, held)]
     assert 0.0 < moved[1] < 0.1 * moved[0]
+
+
+def with_signals(asked: pb.TuneParametersRequest, *, until: int) -> pb.TuneParametersRequest:
+    """Sized by bets that are given every fourth session, up to session `until`."""
+    given = asked.setting.given
+    for session in range(4, until, 4):
+        given.dates.extend([asked.prices.dates[session]] * 2)
+        given.signals.instrument_ids.extend(asked.prices.instrument_ids[:2])
+    count = len(given.dates)
+    given.signals.side.extend([types_pb2.SIDE_LONG] * count)
+    given.signals.win_probability.extend([0.505] * count)
+    given.signals.payoff.extend([0.04] * count)
+    given.signals.loss_fraction.extend([0.04] * count)
+    del asked.ranges[1]
+    return asked
+
+
+def test_signals_that_are_given_are_tuned_over_the_whole_history() -> None:
+    """They go on into the locked sessions; their settings were compared, which signals can't be."""
+    answer = tuned(with_signals(request(), until=159))
+    assert len(answer.trials) == 16
+    assert answer.locked_growth.observations == 32
+    assert np.ptp([trial.objective for trial in answer.trials]) > 0.0
+    wrong = with_signals(request(), until=20)
+    wrong.setting.given.dates[1] = "2001-01-01"
+    with pytest.raises(Refusal, match=r"setting\.given\.dates\[1\]"):
+        tune_parameters(wrong)

@@ -1113,7 +1113,9 @@ class SuperiorityTest(_message.Message):
     `undefined_reason`.
     """
     reality_check_p: _builtins.float
-    """The same by White's reality check (2000), which more bad strategies make larger."""
+    """The same with every mean moved to 0, as in White's reality check (2000), which more bad strategies make
+    larger: of the same studentised statistic, Hansen's upper bound. White's own is not studentised.
+    """
     undefined_reason: _builtins.str
     """Why there is no probability: TOO_FEW_OUTCOMES for fewer than 60 days with decisions, NOTHING_DIFFERS where
     every strategy sized as the benchmark does, ALL_RUINED. Empty where there is one.

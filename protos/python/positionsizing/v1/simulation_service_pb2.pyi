@@ -73,11 +73,12 @@ class _BacktestModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Backtest
     stage. Up to 64 settings.
     """
     BACKTEST_MODE_FAST: _BacktestMode.ValueType  # 2
-    """All settings at once in doubles, with the same limits and rounding to lots, and without the
-    guard, which may take back lots where limits pull in opposite directions. On random settings
-    four of five have every position within a lot of EXACT, and all equities agree within 0.3 %. Up
-    to 4096 settings. No stage growth, bindings or refusals; of the limits of the whole book those
-    that are linear, stress losses among them; no stops, nor a largest number of positions.
+    """All settings at once in doubles, with the same limits and whole lots, and a check of limits on sums
+    of its own in the place of the guard. Of 480 random settings of any limits 99 % had every position
+    within a lot of EXACT, and all equities agreed within 0.3 %; of 192 with two linear limits of the
+    whole book 97 %, and all but one (0.7 %). Up to 4096 settings. No stage growth, bindings or
+    refusals; of the limits of the whole book those that are linear, stress losses among them; no
+    stops, nor a largest number of positions.
     """
 
 class BacktestMode(_BacktestMode, metaclass=_BacktestModeEnumTypeWrapper):
@@ -90,11 +91,12 @@ BACKTEST_MODE_EXACT: BacktestMode.ValueType  # 1
 stage. Up to 64 settings.
 """
 BACKTEST_MODE_FAST: BacktestMode.ValueType  # 2
-"""All settings at once in doubles, with the same limits and rounding to lots, and without the
-guard, which may take back lots where limits pull in opposite directions. On random settings
-four of five have every position within a lot of EXACT, and all equities agree within 0.3 %. Up
-to 4096 settings. No stage growth, bindings or refusals; of the limits of the whole book those
-that are linear, stress losses among them; no stops, nor a largest number of positions.
+"""All settings at once in doubles, with the same limits and whole lots, and a check of limits on sums
+of its own in the place of the guard. Of 480 random settings of any limits 99 % had every position
+within a lot of EXACT, and all equities agreed within 0.3 %; of 192 with two linear limits of the
+whole book 97 %, and all but one (0.7 %). Up to 4096 settings. No stage growth, bindings or
+refusals; of the limits of the whole book those that are linear, stress losses among them; no
+stops, nor a largest number of positions.
 """
 Global___BacktestMode: _TypeAlias = BacktestMode  # noqa: Y015
 
@@ -1397,7 +1399,9 @@ class RunBacktestResponse(_message.Message):
     ruined are left out: they are not the best.
     """
     reality_check_p: _builtins.float
-    """The same by White's reality check (2000), which more bad settings make larger."""
+    """The same with every mean moved to 0, as in White's reality check (2000), which more bad settings make
+    larger: of the same studentised statistic, Hansen's upper bound. White's own is not studentised.
+    """
     @_builtins.property
     def dates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Dates of the sessions."""
@@ -1938,7 +1942,9 @@ class TuneParametersResponse(_message.Message):
     nothing was found to test.
     """
     reality_check_p: _builtins.float
-    """The same by White's reality check (2000), which more bad trials make larger."""
+    """The same with every mean moved to 0, as in White's reality check (2000), which more bad trials make
+    larger: of the same studentised statistic, Hansen's upper bound. White's own is not studentised.
+    """
     history_hash: _builtins.str
     """SHA-256 of the prices, as hexadecimal digits."""
     is_recommended: _builtins.bool
