@@ -67,7 +67,10 @@ class Drawing:
         out = np.tile(financing, (len(drawn.probability), 1))
         out[:, bet] += self._unit() * side[bet[: len(side)]] * outcomes(bets, drawn)
         out[:, rest] = self._continuous(rest, drawn.normal, drawn.probability)
-        kept = drawn.probability > 0.0
+        # What never happens is no scenario, so that a sure bet risks nothing.
+        never = (bets.win >= 1.0 - SURE) & (drawn.wins == 0.0)
+        never |= (bets.win <= SURE) & (drawn.wins > 0.0)
+        kept = (drawn.probability > 0.0) & ~never.any(axis=1)
         out, probability = out[kept], drawn.probability[kept] / drawn.probability[kept].sum()
         return Returns(
             scenarios=out,

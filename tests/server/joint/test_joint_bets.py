@@ -244,3 +244,14 @@ async def test_what_hardly_ever_comes_is_in_the_sample(joint_client: Client) -> 
     found = before_lots(decision)
     assert found[-1] == pytest.approx(0.0, abs=1e-9)
     assert (found[:-1] > 0.03).all()
+
+
+async def test_a_sure_bet_takes_all_and_has_a_proof(joint_client: Client) -> None:
+    """It doubles whatever happens; the other bet would take wealth from it."""
+    portfolio_id = await kelly(joint_client)
+    decision = await joint_client.size(bets(portfolio_id, [1.0, 0.6]))
+    assert not decision.fallback_chain
+    assert decision.certificate.duality_gap_relative <= 1e-8
+    np.testing.assert_allclose(before_lots(decision), [1.0, 0.0], atol=1e-6)
+    never = await joint_client.size(bets(portfolio_id, [0.0, 0.6]))
+    np.testing.assert_allclose(before_lots(never), [0.0, 0.2], atol=1e-7)
