@@ -8,12 +8,13 @@ from positionsizing.v1 import feature_service_pb2 as pb
 
 from server.calls.errors import FieldViolation
 from server.convert.columns import floats
-from server.convert.learning import AGE_MAX_S, schema_hash
 from server.convert.market import instrument_violations
+from server.convert.model_records import schema_hash
 from server.convert.names import CLOCKS_DIFFER, id_violations, text_violations, timestamp
 from server.convert.parameters import duration_violations, seconds
 from server.convert.ranges import number_violations
 from server.convert.request import feature_name_violations
+from server.convert.training_request import AGE_MAX_S
 from server.convert.training_rows import FEATURES_MAX, nanoseconds
 from storage.postgres.features import FeatureRow, FeatureSet
 

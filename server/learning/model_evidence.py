@@ -9,7 +9,7 @@ from compute.analytics.forecasts import E_VALUE_GONE
 from compute.learn.evidence import evidence
 from compute.learn.models import ModelKind
 from server.calls.errors import Refusal, invalid, precondition
-from server.convert import learning as convert
+from server.convert import model_records
 from server.convert.training_rows import nanoseconds, rows_of, scored_bytes, scored_rows
 from server.learning.models import ReadModel
 
@@ -46,7 +46,7 @@ def score_of(known: ReadModel, scores: list[bytes]) -> pb.ForecastScore:
     """The same, at once."""
     rows, probability, error = scored_rows(scores)
     climatology = np.full(len(rows), known.details.report.win_rate)
-    return convert.score(evidence(rows, probability, error, climatology))
+    return model_records.score(evidence(rows, probability, error, climatology))
 
 
 def is_unbounded(score: pb.ForecastScore) -> bool:

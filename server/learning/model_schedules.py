@@ -16,7 +16,7 @@ from positionsizing.v1 import learning_service_pb2 as pb
 
 from server.calls.errors import Refusal, invalid_fields, precondition
 from server.calls.request_context import Call
-from server.convert import learning as convert
+from server.convert import training_request
 from server.convert.names import checked_id, timestamp
 from server.jobs.worker import Worker
 from server.learning import schedule_features
@@ -72,7 +72,7 @@ class ModelSchedules:
         """Stores a schedule; its first version is trained within a minute. Raises `Refusal`."""
         given = request.schedule
         names = await self._stored_names(call, given)
-        if found := list(convert.schedule_violations(given, "schedule", names)):
+        if found := list(training_request.schedule_violations(given, "schedule", names)):
             raise invalid_fields(found)
         asked = pb.ModelSchedule(
             schedule_id=given.schedule_id,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from compute.learn.document import ModelDocumentError, decode, digest
 from compute.learn.models import Model
 from server.calls.errors import precondition
-from server.convert.learning import ModelDetails, details_of, stored_message
+from server.convert.model_records import ModelDetails, details_of, stored_message
 from server.refreshing_cache import RefreshingCache
 from storage.postgres import model_schedules, models
 from storage.postgres.models import StoredModel

@@ -18,7 +18,7 @@ from compute.parameters import EffectiveParameters
 from compute.signals import Signals, check_features
 from compute.waterfall.layout import Source
 from server.calls.errors import FieldViolation, invalid, invalid_fields, precondition
-from server.convert.learning import ModelDetails
+from server.convert.model_records import ModelDetails
 from server.learning.models import Models, ReadModel
 from server.learning.stored_features import FeatureStore
 from server.sizing import decision_inputs

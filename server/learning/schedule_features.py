@@ -17,7 +17,7 @@ from compute.learn.asof import NOWHERE, KnownTimes, as_of_join
 from compute.learn.features import FEATURES
 from compute.learn.rows import Rows
 from server.calls.errors import FieldViolation, invalid_fields, precondition
-from server.convert.learning import age_limit_of
+from server.convert.training_request import age_limit_of
 from server.convert.training_rows import CELLS_MAX, NANOSECONDS
 from server.learning.stored_features import youngest
 from storage.postgres import features

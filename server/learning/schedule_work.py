@@ -17,7 +17,7 @@ from compute.learn.features import FEATURES, bets_of_universe
 from compute.learn.rows import Rows
 from server import frames
 from server.calls.errors import precondition
-from server.convert import learning as convert
+from server.convert import model_records
 from server.convert.history import table
 from server.convert.training_rows import nanoseconds, scored_bytes, scored_rows
 from server.learning.model_evidence import score_of
@@ -94,7 +94,7 @@ def score_on_closes(content: bytes) -> bytes:
     answer = []
     for version in frames.unpacked(told):
         document, details, *scores = frames.unpacked(version)
-        known = ReadModel(decode(document.decode()), convert.model_details(details))
+        known = ReadModel(decode(document.decode()), model_records.model_details(details))
         reads = set(known.model.features)
         own = rows if reads <= set(rows.names) else joined
         # A version of before its schedule read another set can't be scored on this one.

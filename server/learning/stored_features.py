@@ -8,7 +8,7 @@ from datetime import datetime
 
 from compute.learn.predicted import StoredFeatures, WrongLine
 from compute.market import Integers
-from server.convert.learning import ModelDetails
+from server.convert.model_records import ModelDetails
 from server.refreshing_cache import RefreshingCache
 from storage.postgres import features
 from storage.postgres.features import FeatureSet

@@ -13,8 +13,7 @@ from positionsizing.v1 import learning_service_pb2 as pb
 from server.calls.errors import FieldViolation, Refusal, invalid, invalid_fields, precondition
 from server.calls.long_work import in_thread
 from server.calls.request_context import Call
-from server.convert import learning as convert
-from server.convert import mix, recalibration
+from server.convert import mix, model_records, recalibration, training_request
 from server.convert.names import (
     checked_id,
     name,
@@ -71,7 +70,7 @@ class LearningService:
                 return pb.TrainModelResponse.FromString(known.answer_to("TrainModel", digest))
             await _join(connection, call.tenant_id, request)
         if request.feature_set_id:
-            await _checked(convert.train_violations, request)
+            await _checked(training_request.train_violations, request)
         if call.ticket is not None:  # its latency says nothing of how busy the server is
             call.ticket.takes_long()
         made = await self._worker.run("TrainModel", request, deadline_s=call.left_s)
@@ -93,7 +92,7 @@ class LearningService:
         async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             await _join(connection, call.tenant_id, request)
         if request.feature_set_id:
-            await _checked(convert.train_violations, request)
+            await _checked(training_request.train_violations, request)
         return request
 
     async def get_model(self, call: Call, request: pb.GetModelRequest) -> pb.GetModelResponse:
@@ -291,7 +290,10 @@ async def keep_trained(connection: asyncpg.Connection, job: StoredJob, made: byt
 async def _check_first(request: pb.TrainModelRequest) -> None:
     """What can be said of a request before the features of a set are joined to its rows."""
     joins = bool(request.feature_set_id)
-    await _checked(convert.joinable_violations if joins else convert.train_violations, request)
+    await _checked(
+        training_request.joinable_violations if joins else training_request.train_violations,
+        request,
+    )
 
 
 async def _join(
@@ -301,7 +303,7 @@ async def _join(
     if await _exists(connection, tenant_id, request.model_id):
         raise AlreadyExists("model", request.model_id)
     if request.feature_set_id:
-        age_s = convert.age_limit_of(request)
+        age_s = training_request.age_limit_of(request)
         key = (connection, tenant_id, request.rows, request.feature_set_id)
         await feature_join.join(*key, request.stored_features, age_s)
 
@@ -333,7 +335,7 @@ def _stage_name(stage: pb.ModelStage.ValueType) -> str:
 
 
 def _message(stored: StoredModel, *, with_document: bool = False) -> pb.Model:
-    message = convert.stored_message(stored)
+    message = model_records.stored_message(stored)
     if with_document:
         check_document(stored)
         message.document = stored.document

@@ -15,7 +15,7 @@ from positionsizing.v1 import sizing_pb2
 from scipy.special import expit
 
 from server.calls.errors import Refusal
-from server.convert.learning import stored_message
+from server.convert.model_records import stored_message
 from server.learning.models import read
 from storage.postgres import models
 from storage.postgres.models import StoredModel
