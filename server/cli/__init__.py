@@ -25,6 +25,7 @@ from server.cli import (
     kelly,
     methods,
     optimize,
+    portfolio_limits,
     portfolio_money,
     profile,
     recover,
@@ -62,6 +63,7 @@ from server.cli.learn_schedules import schedule
 from server.cli.liquidity import execution, liquidity
 from server.cli.market import market
 from server.cli.parameters import parameters
+from server.cli.portfolio import portfolio
 from server.cli.risk import risk
 from server.cli.secrets import secrets
 from server.cli.volatility import volatility
@@ -191,7 +193,9 @@ for command in (
     doctor.doctor,
 ):
     app.command()(command)
-app.add_typer(portfolio_money.portfolio, name="portfolio")
+for more in (portfolio_limits.commands, portfolio_money.commands):
+    portfolio.add_typer(more)
+app.add_typer(portfolio, name="portfolio")
 app.add_typer(action, name="action")
 app.add_typer(market, name="market")
 app.add_typer(history, name="history")

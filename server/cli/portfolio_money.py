@@ -7,15 +7,15 @@ import typer
 
 from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, Reason, connect, print_json, say
 from server.cli.errors import CommandError
-from server.cli.portfolio import CashIn, HoldingsFile, PortfolioId, balances, portfolio
+from server.cli.portfolio import CashIn, HoldingsFile, PortfolioId, balances
 from server.cli.portfolio_shown import show_portfolio
 
-__all__ = ["portfolio"]
+commands = typer.Typer()
 
 _KINDS = ("payment", "income", "conversion")
 
 
-@portfolio.command()
+@commands.command()
 def set_holdings(
     portfolio_id: PortfolioId,
     cash: Annotated[float, typer.Option(help="New cash, base currency.")],
@@ -50,7 +50,7 @@ def set_holdings(
         show_portfolio(client.portfolios.SetHoldings(request).portfolio, as_json)
 
 
-@portfolio.command()
+@commands.command()
 def time_zone(
     portfolio_id: PortfolioId,
     zone: Annotated[str, typer.Argument(help="IANA, e.g. America/New_York.")],
@@ -65,7 +65,7 @@ def time_zone(
         show_portfolio(client.portfolios.SetTimeZone(request).portfolio, as_json)
 
 
-@portfolio.command()
+@commands.command()
 def universe(
     portfolio_id: PortfolioId,
     universe_id: Annotated[
@@ -85,7 +85,7 @@ def universe(
         show_portfolio(client.portfolios.SetUniverse(request).portfolio, as_json)
 
 
-@portfolio.command()
+@commands.command()
 def cash(
     portfolio_id: PortfolioId,
     changes: Annotated[
@@ -116,7 +116,7 @@ def cash(
         show_portfolio(client.portfolios.AdjustCash(request).portfolio, as_json)
 
 
-@portfolio.command()
+@commands.command()
 def rebase(
     portfolio_id: PortfolioId,
     reason: Annotated[str, typer.Option(help="Why, for the history; required.")],
@@ -141,7 +141,7 @@ def rebase(
         say(f"high-water mark {money(done.equity_before)} is now {money(done.equity_after)}")
 
 
-@portfolio.command()
+@commands.command()
 def confirm_equity(
     portfolio_id: PortfolioId,
     reason: Annotated[str, typer.Option(help="Why, for the history; required.")],
