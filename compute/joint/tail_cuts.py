@@ -57,6 +57,9 @@ ALLOWED_OF_NONE = SLACK
 """The same of a bound of 0, as what comes after the optimum has it: a measure may move a thousand
 times less than the weights do."""
 
+ROUNDING = float(np.finfo(np.float64).eps)
+"""Of wealth near 1, whose digits tell a measure next to 0: no cut of a bound of 0 takes it off."""
+
 NOT_CONVEX = "{} is not convex in the weights: the proof is of the best book inside its linear cuts"
 NOT_REACHED = "the cuts of {} did not end: the book is made smaller to keep it"
 
@@ -361,7 +364,7 @@ def _beyond(tails: Sequence[Bounded], weights: Floats) -> list[_Beyond]:
             tail,
             value / (tail.bound or 1.0),
             slope,
-            float(slope @ weights) - value if tail.is_convex else 0.0,
+            float(slope @ weights) - value + ROUNDING * (not tail.bound) if tail.is_convex else 0.0,
         )
         for tail, value, slope in measured
         if value > tail.bound + (ALLOWED * tail.bound or ALLOWED_OF_NONE)

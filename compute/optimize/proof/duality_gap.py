@@ -217,8 +217,12 @@ def bounded(program: Tangent, *, room: bool = False) -> Tangent:
     """The program with a finite box: what its limits imply, `RADIUS` where they imply nothing.
 
     room: implied bounds are left so much of it that none of them binds, and none has a price.
+    A row that the weights miss by rounding may imply a bound that they miss by far more: they are
+    inside all the same, as every larger box bounds the gap too.
     """
     lower, upper = _implied(program)
+    lower = np.minimum(lower, np.maximum(program.lower, program.weights))
+    upper = np.maximum(upper, np.minimum(program.upper, program.weights))
     if room:
         wide = with_room(lower, upper)
         lower, upper = np.maximum(program.lower, wide[0]), np.minimum(program.upper, wide[1])

@@ -244,3 +244,16 @@ def test_a_bound_that_is_not_a_number_proves_nothing(monkeypatch: pytest.MonkeyP
     assert certify_weights(asked, best / best.sum()).is_optimal
     monkeypatch.setattr(certificate, "ratio_gap", lambda *_: float("nan"))
     assert not certify_weights(asked, best / best.sum()).is_optimal
+
+
+def test_a_row_missed_by_rounding_leaves_the_book_inside_its_own_bound() -> None:
+    """Of a row of 1e-8 the last digits imply weights of 1e-9, where a trade would cost 1e-11."""
+    row = Rows(np.array([[-1e-8]]), np.array([-np.inf]), np.array([-1e-17]), ("r",))
+    problem = Problem(
+        Objective(Kind.MAX_RETURN),
+        limits=Limits(lower=np.zeros(1), upper=np.ones(1), rows=row),
+        mean=np.zeros(1),
+        costs=Costs(linear=np.array([0.01])),
+    )
+    program = tangent(problem, np.zeros(1))
+    assert gap_terms(program, Dual(np.zeros(1), 0.0, 0.0, ()))["box"] == 0.0

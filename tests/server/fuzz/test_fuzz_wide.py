@@ -48,6 +48,7 @@ PROVEN = (
     *(720324, 720353, 732085, 760368, 780648, 780744, 780406),
     # Vertices where a soft row or one scenario outweighs all else, slopes worth less than rounding.
     *(731244, 780127, 783084, 783116, 790070, 790359, 790861, 790904, 790967),
+    *(800091, 800381),  # a wealth floor that rounding alone passes
 )
 """Seeds whose joint answers had no proof, drawn apart: a portfolio is made once."""
 # What a book of this sort may be told instead of its sizes.
