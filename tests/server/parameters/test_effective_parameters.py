@@ -177,6 +177,18 @@ async def test_a_drawdown_is_told_by_steps(desk: Desk) -> None:
     assert second.kelly_fraction == pytest.approx(0.8 * move.multiplier)
 
 
+async def test_a_floor_in_money_is_told_by_its_name(desk: Desk) -> None:
+    portfolio_id = await new_portfolio(desk.client)
+    decision = await desk.client.size(sizing_request(portfolio_id, ["I0"], EDGE))
+    equity = decision.summary.equity
+    await put(desk.client, portfolio_id, equity_floor=0.75 * equity)
+    await desk.look()
+    (begun,) = await desk.told(portfolio_id)
+    (move,) = begun.moves
+    assert (move.name, move.multiplier_before) == ("equity_floor", 1.0)
+    assert move.multiplier == pytest.approx(0.25)
+
+
 async def test_servers_share_the_looks(desk: Desk) -> None:
     portfolio_id, name = await new_portfolio(desk.client), new_id("turbulence")
     rule = pb.ConditionRule(name="calm", condition_id=name, enter=0.7, leave=0.3)

@@ -133,15 +133,32 @@ async def test_drawdowns_follow_the_path_that_is_given(client: Client) -> None:
     assert list(answer.kelly_fraction) == pytest.approx(expected, abs=1e-15)
 
 
-async def test_the_cushion_may_count_several_times_d7_17(client: Client) -> None:
-    """Time-invariant protection of 0.8 of the highest, cushion times 4, unlevered."""
+@pytest.mark.parametrize(
+    ("floor", "exposures", "left"),
+    [
+        (
+            {"drawdown_floor": 0.8},
+            [80.0, 83.2, 49.92, 19.968, 26.35776],
+            [104, 95.68, 88.192, 89.78944, 82.9364224],
+        ),
+        (
+            {"equity_floor": 80.0},
+            [80.0, 96.0, 57.6, 23.04, 30.4128],
+            [104, 94.4, 85.76, 87.6032, 79.695872],
+        ),
+    ],
+)
+async def test_the_cushion_may_count_several_times_d7_16_and_d7_17(
+    client: Client, floor: dict[str, float], exposures: list[float], left: list[float]
+) -> None:
+    """Cushion times 4 over 0.8 of the highest, and over 80 whatever the highest; unlevered."""
     portfolio_id = await new_portfolio(client)
-    wealth, exposures = [100.0], [80.0, 83.2, 49.92, 19.968, 26.35776]
+    wealth = [100.0]
     for exposure, change in zip(exposures, (0.05, -0.10, -0.15, 0.08, -0.26), strict=True):
         wealth.append(wealth[-1] + exposure * change)
-    assert wealth[1:] == pytest.approx([104, 95.68, 88.192, 89.78944, 82.9364224], abs=1e-9)
+    assert wealth[1:] == pytest.approx(left, abs=1e-9)
     path = [pb.EquityPoint(time=day(n), equity=e) for n, e in enumerate(wealth)]
-    tried = pb.SizingParameters(kelly_fraction=1.0, drawdown_floor=0.8, drawdown_multiplier=4.0)
+    tried = pb.SizingParameters(kelly_fraction=1.0, drawdown_multiplier=4.0, **floor)  # type: ignore[arg-type]
     answer = await simulate(client, portfolio_id, 5, tried, equity=path)
     staked = [f * e for f, e in zip(answer.kelly_fraction, answer.equity, strict=True)]
     assert staked == pytest.approx(exposures, abs=1e-9)
