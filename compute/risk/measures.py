@@ -16,6 +16,8 @@ DEGREES_MAX = 1000.0
 """Of a Student t, which is normal then for all that matters."""
 
 _ROUNDING = 1e-12
+_SAME = 1e-14
+"""Relative to the largest; a deviation of less is the rounding of one number."""
 """By which a sum of probabilities may miss a level that it meets in exact arithmetic."""
 
 
@@ -117,11 +119,14 @@ def cornish_fisher_tail(
 
 
 def moments(losses: Floats, probability: Floats) -> tuple[float, float, float, float]:
-    """Mean, deviation, skewness and excess kurtosis of losses under p; no correction for bias."""
+    """Mean, deviation, skewness and excess kurtosis of losses under p; no correction for bias.
+
+    Of losses that differ by their rounding alone they are those of a constant: 0.
+    """
     mean = float(probability @ losses)
     centred = losses - mean
     variance = float(probability @ centred**2)
-    if variance <= 0.0:
+    if variance <= (_SAME * float(np.abs(losses).max(initial=0.0))) ** 2:
         return mean, 0.0, 0.0, 0.0
     deviation = float(np.sqrt(variance))
     skewness = float(probability @ centred**3) / deviation**3

@@ -146,6 +146,17 @@ async def test_cornish_fisher_is_refused_outside_its_domain(client: Client) -> N
     assert answer.after.excess_kurtosis > 100
 
 
+async def test_returns_that_are_all_alike_have_no_shape(client: Client) -> None:
+    """Their mean is rounded, so that deviations of 1e-19 had a skewness of 1."""
+    universe = await losses_universe(client, np.full(300, -0.001))
+    book = (await report(client, universe_id=universe, proposed=weights(A=1.0))).after
+    assert (book.skewness, book.excess_kurtosis) == (0.0, 0.0)
+    found = tails(book)
+    assert not found["CORNISH_FISHER"].refused
+    assert found["CORNISH_FISHER"].value_at_risk == pytest.approx(0.0, abs=1e-15)
+    assert found["HISTORICAL"].value_at_risk == -0.001
+
+
 async def test_views_r29(client: Client) -> None:
     universe = await losses_universe(client, -np.array([-0.1, -0.05, 0.0, 0.05, 0.1]))
     mean = pb.RISK_VIEW_MEASURE_MEAN
