@@ -239,7 +239,8 @@ def cut_after_the_optimum(stages: dict[int, np.ndarray[Any, Any]]) -> float:
 def is_multiplied(case: Wide) -> bool:
     """Whether the weights of an objective are made smaller, as it knows no Kelly fraction."""
     parameters = case.parameters
-    return parameters.HasField("joint_objective") and parameters.HasField("drawdown_floor")
+    floors = (parameters.HasField(name) for name in ("drawdown_floor", "equity_floor"))
+    return parameters.HasField("joint_objective") and any(floors)
 
 
 class ShortLog:

@@ -21,7 +21,12 @@ from positionsizing.v1 import optimization_service_pb2 as optimization_pb2
 
 from tests.server.support import wide_parameters
 from tests.server.support.wide_limits import Draw, limits_drawn, parameters_drawn
-from tests.server.support.wide_parameters import more_limits, more_of_signals, more_parameters
+from tests.server.support.wide_parameters import (
+    more_limits,
+    more_of_signals,
+    more_parameters,
+    of_money,
+)
 
 Floats = np.ndarray[Any, Any]
 Kind = market_service_pb2
@@ -129,6 +134,7 @@ def _since(seed: int, wide: Wide, money: float) -> None:
             more_limits(draw, limits, money)
     for signals in wide.signals:
         more_of_signals(draw, signals)
+    of_money(draw, wide.parameters, money)
 
 
 def _measurable(wide: Wide) -> None:

@@ -54,6 +54,16 @@ def more_parameters(
         _objective(draw, parameters.joint_objective, scenarios=scenarios)
 
 
+def of_money(draw: Draw, parameters: parameter_service_pb2.SizingParameters, money: float) -> None:
+    """Adds a floor in money and edges that are uncorrelated, or neither."""
+    if draw.chance(0.1):
+        parameters.equity_floor = draw.one(1e-3, 0.5, 0.9, 2.0) * money
+    if draw.chance(0.04):
+        robust = parameters.robust
+        robust.set, robust.radius = parameter_service_pb2.UNCERTAINTY_SET_UNCORRELATED, 0.0
+        robust.periods, robust.probability = draw.one(1.0, 100.0, 1e6), draw.one(1e-6, 0.1, 0.9)
+
+
 def _objective(draw: Draw, objective: optimization_pb2.Objective, *, scenarios: bool) -> None:
     kind = draw.one(*OBJECTIVES)
     if kind in ON_SCENARIOS and not scenarios:
