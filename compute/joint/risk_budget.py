@@ -3,28 +3,42 @@
     x_i (Sx)_i in proportion to b_i,    0 <= x_i <= cap_i,    sum x = gross
 
 x are weights on the side of each signal, S the covariance with the signs of the sides. Where a cap
-cuts in, the budgets can't all be met; then x is the book of Richard and Roncalli (2019) inside the
-caps, which gives what is cut to the others. What is held outside the batch is left as it is and
-counts in no share.
+or a limit on a sum cuts in, the budgets can't all be met; then x is the book of Richard and
+Roncalli (2019) inside them, which gives what is cut to the others. What is held outside the batch
+is left as it is and counts in no share. Turnover, cash and limits on the risk of the whole book are
+for the stages that follow.
 """
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
 from compute.inputs import Inputs
 from compute.joint.box import Side, line_box
+from compute.joint.cuts import limit_of
+from compute.joint.limits import book_limits
 from compute.joint.returns import BookMatrix
 from compute.limits.binding import Binding
+from compute.limits.policy import LimitKind
 from compute.market import Floats, Integers, MissingInputError
 from compute.optimize import solve
 from compute.optimize.execution import JUST_IN_TIME, Execution
-from compute.optimize.problem import Limits, Objective, ObjectiveKind, Problem, Status
+from compute.optimize.problem import (
+    Limits,
+    Objective,
+    ObjectiveKind,
+    Problem,
+    Rows,
+    Solution,
+    Status,
+)
 
 EMPTY = 1e-12
 """A line that may hold no more has no part of the risk."""
 AT_END = 1e-9
 """Of what a line may hold: what the solver leaves of it."""
+INSIDE = 1e-12
+"""Of the terms of a sum: what rounding may leave of it beyond a limit that is met."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +88,60 @@ def solve_risk_budget(
         raise MissingInputError("NO_VARIANCE", f"risk budgets: {error}") from error
     if solution.status is not Status.OPTIMAL:
         return RiskBudgetBook(solution.status, None)
+    rows, cutting = _rows(inputs, lines, side), None
+    if rows is not None and _are_missed(rows, solution.weights):
+        limits = replace(problem.limits, rows=rows)
+        within = solve(replace(problem, limits=limits), execution=execution)
+        # Out of reach of the lines, they are for the stages that follow to come near to.
+        if within.status is Status.OPTIMAL:
+            solution, cutting = within, rows
     weights[lines] = side * solution.weights
     notes, binding = _notes(solution.objective), _bound(inputs, weights)
+    if cutting is not None:
+        binding = _bound_by_rows(inputs, lines, binding, cutting, solution)
     return RiskBudgetBook(Status.OPTIMAL, weights, notes, binding)
+
+
+def _rows(inputs: Inputs, lines: Integers, side: Floats) -> Rows | None:
+    """The limits on sums over x, less what is held outside the batch; None where there are none."""
+    limit_bounds = inputs.limit_bounds
+    held = np.flatnonzero(limit_bounds.before)
+    outside = np.setdiff1d(held, inputs.index[inputs.active])
+    before, k = limit_bounds.before[outside], len(lines)
+    everything = np.concatenate([inputs.index[lines], outside])
+    sign = np.concatenate([side, np.sign(before)])
+    found = book_limits(inputs, lines, everything, sign, None, frozenset(LimitKind)).rows
+    if found is None:
+        return None
+    hard = np.ones(len(found.names), bool) if found.price is None else np.isinf(found.price)
+    fixed = found.matrix[hard, k:] @ before
+    names = tuple(name for name, is_hard in zip(found.names, hard, strict=True) if is_hard)
+    matrix = found.matrix[hard, :k] * side
+    return Rows(matrix, found.row_min[hard] - fixed, found.row_max[hard] - fixed, names)
+
+
+def _are_missed(rows: Rows, x: Floats) -> bool:
+    sums, slack = rows.matrix @ x, INSIDE * (np.abs(rows.matrix) @ x)
+    return bool(((sums < rows.row_min - slack) | (sums > rows.row_max + slack)).any())
+
+
+def _bound_by_rows(
+    inputs: Inputs, lines: Integers, binding: Binding, rows: Rows, solution: Solution
+) -> Binding:
+    """`binding` with the narrowest limit on a sum that cuts, for lines not held by their own."""
+    prices = solution.multipliers
+    assert prices is not None, "it is solved"
+    kind, group, bound = binding.kind.copy(), binding.group.copy(), binding.bound.copy()
+    fewest = np.where(kind[lines] > 0, 0, len(lines) + 1)
+    box, owner = line_box(inputs, lines), np.arange(len(lines))
+    for price, end in ((prices.row_max, "max"), (prices.row_min, "min")):
+        for row in np.flatnonzero(price > AT_END * max(float(price.max()), 1.0)):
+            member = rows.matrix[row] != 0.0
+            mine = lines[member & (int(member.sum()) < fewest)]
+            limit = limit_of(f"{rows.names[row]} {end}", inputs, box, owner)
+            kind[mine], group[mine], bound[mine] = int(limit.kind), limit.group, limit.bound
+            fewest = np.where(member, np.minimum(fewest, member.sum()), fewest)
+    return replace(binding, kind=kind, group=group, bound=bound)
 
 
 def _bound(inputs: Inputs, weights: Floats) -> Binding:
@@ -99,7 +164,7 @@ def _bound(inputs: Inputs, weights: Floats) -> Binding:
 def _notes(missed: float) -> tuple[str, ...]:
     if not missed > 1e-6:
         return ()
-    text = f"limits of single instruments keep a line {missed:.2g} of an equal share off its budget"
+    text = f"limits keep a line {missed:.2g} of an equal share off its budget"
     return (text,)
 
 

@@ -10,6 +10,7 @@ from positionsizing.v1 import (
     market_service_pb2,
     optimization_service_pb2,
     parameter_service_pb2,
+    portfolio_service_pb2,
     sizing_pb2,
     sizing_service_pb2,
     types_pb2,
@@ -110,7 +111,86 @@ async def test_what_a_cap_cuts_goes_to_the_others_and_every_limit_holds(
     assert w[1] + w[2] <= 0.15 + 1e-12
     pair = [decision.sizes.binding[place] for place in (1, 2)]
     assert pair == [types_pb2.LIMIT_KIND_GROUP_GROSS_MAX] * 2
-    assert "limits of single instruments" in decision.notes[0]
+    assert "limits keep a line" in decision.notes[0]
+    level, x, shares = _unconstrained_level(matrix), cp.Variable(6, nonneg=True), np.full(6, 1 / 6)
+    objective = 0.5 * cp.quad_form(x, matrix) - level * (shares @ cp.log(x))
+    limited = [x <= cap, cp.sum(x) <= leverage, x[1] + x[2] <= 0.15]
+    cp.Problem(cp.Minimize(objective / level), limited).solve(solver=cp.CLARABEL)
+    assert w == pytest.approx(x.value, abs=3e-5)  # whole lots
+
+
+def _unconstrained_level(matrix: np.ndarray) -> float:
+    """v'Sv of the book v of equal shares, sum v = 1, by the convex form of Spinu."""
+    y = cp.Variable(len(matrix))
+    scaled = matrix / np.trace(matrix)
+    cp.Problem(cp.Minimize(0.5 * cp.quad_form(y, scaled) - cp.sum(cp.log(y)))).solve(
+        solver=cp.CLARABEL
+    )
+    v = y.value / y.value.sum()
+    return float(v @ matrix @ v)
+
+
+async def test_nets_and_linear_limits_are_inside_the_problem_with_shorts(
+    joint_client: Client,
+) -> None:
+    matrix, signs = covariance(6), np.array([1, -1, 1, -1, 1, 1])
+    beta = np.array([1.2, 0.8, 1.0, 0.5, 1.5, 0.9])
+    linear = limits_pb2.LinearLimit(name="beta", upper=0.1)
+    linear.instrument_ids.extend(INSTRUMENTS[:6])
+    linear.coefficients.extend(beta)
+    limits = {
+        "allow_short": True,
+        "net_weight_max": 0.05,
+        "joint": limits_pb2.JointLimits(linear=[linear]),
+    }
+    objective = optimization_service_pb2.Objective(kind=RISK_BUDGET)
+    sides = [LONG if sign > 0 else SHORT for sign in signs]
+    decision = await asked(joint_client, objective, matrix, sides=sides, limits=limits)
+    on_side = matrix * np.outer(signs, signs)
+    level, x = _unconstrained_level(on_side), cp.Variable(6, nonneg=True)
+    goal = 0.5 * cp.quad_form(x, on_side) - level / 6 * cp.sum(cp.log(x))
+    limited = [cp.sum(x) <= 1.0, signs @ x <= 0.05, (beta * signs) @ x <= 0.1]
+    cp.Problem(cp.Minimize(goal / level), limited).solve(solver=cp.CLARABEL)
+    w = np.array(decision.sizes.weight)
+    assert w * signs == pytest.approx(x.value, abs=3e-5)
+    told = {types_pb2.LIMIT_KIND_NET_MAX, types_pb2.LIMIT_KIND_LINEAR}
+    assert set(decision.sizes.binding) <= told | {types_pb2.LIMIT_KIND_UNSPECIFIED}
+    assert set(decision.sizes.binding) & told
+
+
+async def test_what_is_held_outside_the_batch_takes_room_in_a_group(joint_client: Client) -> None:
+    """I3 is held and not sized: its part of the group is gone, and the two sized share the rest."""
+    matrix = covariance(4)
+    group = limits_pb2.GroupLimit(name="trio", instrument_ids=["I1", "I2", "I3"])
+    group.gross_weight_max = 0.5
+    await joint_client.put_market()
+    portfolio_id = await joint_client.put_portfolio(8e7, {"I3": 2e5})
+    scope = portfolio_service_pb2.Scope(portfolio_id=portfolio_id)
+    await joint_client.set_limits(scope, groups=[group])
+    objective = optimization_service_pb2.Objective(kind=RISK_BUDGET, gross_weight=0.8)
+    await joint_client.parameter.SetParameters(
+        parameter_service_pb2.SetParametersRequest(
+            portfolio_id=portfolio_id,
+            parameters=parameter_service_pb2.SizingParameters(joint_objective=objective),
+        )
+    )
+    request = bets(
+        ["I0", "I1", "I2"],
+        [0.5] * 3,
+        [LONG] * 3,
+        portfolio_id=portfolio_id,
+        method=types_pb2.SIZING_METHOD_JOINT,
+        covariance_matrix_id=await put_matrix(joint_client, "COVARIANCE", matrix),
+    )
+    sizes = (await joint_client.size(request)).sizes
+    three = matrix[:3, :3]
+    level, x = 0.8**2 * _unconstrained_level(three), cp.Variable(3, nonneg=True)
+    goal = 0.5 * cp.quad_form(x, three) - level / 3 * cp.sum(cp.log(x))
+    limited = [cp.sum(x) <= 0.8, x[1] + x[2] <= 0.5 - 0.2]
+    cp.Problem(cp.Minimize(goal / level), limited).solve(solver=cp.CLARABEL)
+    assert list(sizes.weight) == pytest.approx(x.value, abs=2e-5)
+    kind = types_pb2.LIMIT_KIND_GROUP_GROSS_MAX
+    assert [item == kind for item in sizes.binding] == [False, True, True]
 
 
 @pytest.mark.parametrize("side", [LONG, SHORT])

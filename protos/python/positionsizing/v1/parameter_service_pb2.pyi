@@ -568,7 +568,8 @@ class SizingParameters(_message.Message):
         """What the joint method optimises. Default, and LOG_GROWTH: expected log growth at the Kelly
         fraction, which is power utility of risk aversion 1/c; any other objective is taken as it is,
         and the fraction is not used. RISK_BUDGET asks for contributions to the risk of the lines in proportion to
-        their budgets, whatever their edges, inside the limits of single instruments; other limits then cut.
+        their budgets, whatever their edges, inside the limits of single instruments and on sums (groups, gross, net,
+        linear); turnover, cash and limits on the risk of the whole book then cut.
         """
 
     @_builtins.property
