@@ -70,13 +70,15 @@ class Logistic(Member):
 
     def score(self, x: Floats) -> tuple[Floats, Floats]:
         """See `Member`."""
-        scaled = self.scaling.apply(x)
-        logit = self.coefficients[0] + (scaled * self.coefficients[1:]).sum(axis=1)
-        design = np.concatenate([np.ones((len(x), 1)), scaled], axis=1)
+        # Sums along the lines: the same whatever their number, which matrix products are not, and
+        # in half the time of sums along the few features of each.
+        design = np.ones((x.shape[1] + 1, len(x)))
+        design[1:] = self.scaling.apply(x).T
+        logit = (self.coefficients[:, None] * design).sum(axis=0)
         across = np.zeros_like(design)
-        for place, row in enumerate(self.covariance):
-            across += design[:, place, None] * row
-        spread = (across * design).sum(axis=1)
+        for row, column in zip(self.covariance, design, strict=True):
+            across += row[:, None] * column
+        spread = (across * design).sum(axis=0)
         return 1.0 / (1.0 + np.exp(-logit)), np.sqrt(np.maximum(spread, 0.0))
 
 

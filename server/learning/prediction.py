@@ -15,7 +15,7 @@ from compute.learn.models import ModelKind
 from compute.learn.predicted import Prediction, StoredFeatures, unknown_features
 from compute.market import Floats, Integers
 from compute.parameters import EffectiveParameters
-from compute.signals import Signals, check_features
+from compute.signals import Signals
 from compute.waterfall.layout import Source
 from server.calls.errors import FieldViolation, invalid, invalid_fields, precondition
 from server.convert.model_records import ModelDetails
@@ -96,7 +96,7 @@ def predicted(
     stored = context.stored_features
     _check(request, found, stored, now)
     good = np.ones(request.n_lines, dtype=bool)
-    for error in check_features(request.features) + unknown_features(stored):
+    for error in request.feature_errors + unknown_features(stored):
         good[error.line] = False
     given = {item.name: item.values for item in request.features}
     if found.edge is not None and found.lines is not None:

@@ -24,7 +24,7 @@ from compute.limits.tightest import tightest
 from compute.market import Integers, Market, MissingInputError, equity_of
 from compute.methods import Engine
 from compute.money.currency import in_base
-from compute.signals import LineError, Signals, check, check_features
+from compute.signals import LineError, Signals, check
 from compute.waterfall.edge_inputs import Scenarios
 from compute.waterfall.layout import Family, is_of
 from compute.waterfall.usable import check_market
@@ -180,7 +180,7 @@ def _lines(
     errors = unknown_instruments(ids, index, context.market_snapshot_id)
     errors += missing + halted_instruments(ids, index, prices)
     errors += jumped_instruments(ids, context.jumped)
-    wrong = check_features(request.features) + unknown_features(context.stored_features)
+    wrong = request.feature_errors + unknown_features(context.stored_features)
     errors += wrong
     batch = with_predictions(batch, context.predictions, [error.line for error in wrong])
     batch, unseen = with_regimes(batch, ids, context.regimes)

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from uuid import UUID
 
 from compute.limits.policy import Limits
 from compute.methods import Method
 from compute.parameters import AlgorithmChoice, EffectiveParameters
-from compute.signals import Feature, LineError, Signals
+from compute.signals import Feature, LineError, Signals, check_features
 from server.calls.errors import FieldViolation
 
 
@@ -65,6 +66,11 @@ class SizingRequest:
     def n_lines(self) -> int:
         """Signals of the request."""
         return len(self.instrument_ids)
+
+    @cached_property
+    def feature_errors(self) -> list[LineError]:
+        """The features given that are no numbers, see `check_features`."""
+        return check_features(self.features)
 
     def method_with(self, parameters: EffectiveParameters) -> Method:
         """The method: its own, else that of the parameters in force."""
