@@ -17,9 +17,6 @@ from compute.parameters import EffectiveParameters
 from compute.signals import Signals
 from compute.waterfall.edge_inputs import Scenarios
 
-TURNED = 1e-6
-"""Of equity: turnover of which less is left is used up."""
-
 
 @dataclass(frozen=True)
 class Inputs:
@@ -90,10 +87,6 @@ class Inputs:
         before = self.limit_bounds.before[self.index]
         if self.target is None or self.target_marginal is None:
             return np.zeros(len(before))
-        turnover_max = self.limit_bounds.limits.turnover_max
-        used = float(np.abs(self.target - before)[self.active].sum())
-        if turnover_max is not None and turnover_max - used <= TURNED:
-            return np.zeros(len(before))  # the stages share what turnover there is among cures
         is_less = (self.target * before > 0.0) & (np.abs(self.target) <= np.abs(before))
         return np.where(is_less, self.target, 0.0)
 

@@ -137,6 +137,27 @@ async def test_a_line_against_its_signal_is_closed_as_turnover_allows(
     assert decision.sizes.weight[0] == pytest.approx(0.2, abs=1e-4)
 
 
+async def test_where_turnover_closes_one_of_two_positions_the_other_stays(
+    joint_client: Client,
+) -> None:
+    """30 % and 20 % against their signals, 35 % may be traded: no more closes than the optimum."""
+    portfolio_id, matrix_id = await held_book(
+        joint_client,
+        {"I0": 30_000.0, "I1": 10_000.0},
+        500_000.0,
+        2,
+        allow_short=True,
+        turnover_max=0.35,
+        leverage_max=2.0,
+    )
+    request = moments(portfolio_id, [0.01, 0.01], [SHORT, SHORT], scenario_matrix_id=matrix_id)
+    decision = await joint_client.size(request)
+    optimum, kept = after_the_optimum(decision)
+    assert float(optimum.sum()) == pytest.approx(0.15, abs=1e-7)
+    np.testing.assert_allclose(kept, optimum, atol=1e-9)
+    np.testing.assert_allclose(decision.sizes.weight, optimum, atol=2e-5)
+
+
 async def test_a_position_that_a_net_limit_needs_stays_against_its_signal(
     joint_client: Client,
 ) -> None:
