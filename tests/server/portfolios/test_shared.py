@@ -116,6 +116,29 @@ async def test_portfolios_together_never_use_more_than_they_share(
     assert traded
 
 
+@pytest.mark.parametrize("bounds", [{"gross_notional_max": 3e7}, {"instrument_notional_max": 3e7}])
+async def test_a_bound_that_is_far_away_changes_and_explains_nothing(
+    client: Client, bounds: dict[str, float]
+) -> None:
+    """One call for two portfolios has what a call for each has: sizes, what bound them, status."""
+    await client.put_market()
+    group = new_id("group")
+    names = [await client.put_portfolio(cash, group_id=group) for cash in (1_000_777.0, 999_003.0)]
+    shared = portfolio_service_pb2.SharedLimits(**bounds)
+    await client.set_limits(scope(group_id=group), weight_max=0.3, leverage_max=0.5, shared=shared)
+    signals = {"win_probability": [0.7, 0.517], "payoff": [1.0, 1.0]}
+    requests = [sizing_request(name, ["I0", "I3"], signals, request_id="") for name in names]
+    alone = [
+        await client.size(sizing_request(name, ["I0", "I3"], signals, validate_only=True))
+        for name in names
+    ]
+    together = await size_all(client, requests)
+    for by_itself, one in zip(alone, together, strict=True):
+        assert one.sizes == by_itself.sizes
+        assert one.waterfall == by_itself.waterfall
+        assert one.status == by_itself.status
+
+
 async def test_a_sale_that_is_reserved_takes_nothing_away_where_there_is_room(
     client: Client,
 ) -> None:
