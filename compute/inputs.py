@@ -30,6 +30,7 @@ class Inputs:
     without a position (`limits/places.py`), (n,), None where there are places for all.
     robust: in the joint method, what the worst case leaves of each line's edge (`robust.py`), (n,).
     method: how they are sized. lot_search: what a search for whole lots found, which a replay has.
+    floor_held: log E[W^-k] that a wealth floor out of reach is held to (`joint/nearest_risk.py`).
     fees_count: False of decisions from before the fees of the market were a cost of the edge.
     """
 
@@ -50,6 +51,7 @@ class Inputs:
     robust: Floats | None = None
     method: Method = Method.CLOSED_FORM
     lot_search: LotSearch | None = None
+    floor_held: float = 0.0
 
     def __getstate__(self) -> dict[str, object]:
         """What another process needs; it makes its own `book_guard`."""
@@ -74,6 +76,7 @@ class Inputs:
             self.returns,
             cash_return=self.parameters.risk_free_rate,
             risk_budget=budget,
+            floor_held=self.floor_held,
         )
         return BookGuard(limit_bounds.market, limit_bounds.positions, rules) if rules else None
 

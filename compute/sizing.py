@@ -57,7 +57,7 @@ def _of_target(given: Inputs, target: Target, rounded: Sizing, kernels: KernelRe
         keep = replace(inputs, target=inputs.limit_bounds.before[inputs.index])
         sizing = run_pipeline([keep], kernels)[0]
     if inputs.limit_bounds is not given.limit_bounds:  # limits as stated, which it is held against
-        inputs = replace(inputs, limit_bounds=given.limit_bounds)
+        inputs = replace(inputs, limit_bounds=given.limit_bounds, floor_held=given.floor_held)
     return replace(
         sizing,
         inputs=inputs,

@@ -7,7 +7,7 @@ outcomes of bets, they are kept by cuts of the guard's own measures (`tail_cuts.
 """
 
 from dataclasses import replace
-from math import log
+from math import exp, log
 from typing import TypeVar
 
 import numpy as np
@@ -169,6 +169,11 @@ def curved_limits(joint: JointLimits, unmeasured: frozenset[LimitKind]) -> Limit
     )
 
 
+def unstated(inputs: Inputs) -> frozenset[LimitKind]:
+    """The limits of the book that no problem states: a wealth floor held elsewhere than at 0."""
+    return frozenset({LimitKind.DRAWDOWN_RISK}) if inputs.floor_held > 0.0 else frozenset()
+
+
 def kept_by_cuts(
     inputs: Inputs, places: Integers, unmeasured: frozenset[LimitKind]
 ) -> list[Bounded]:
@@ -188,7 +193,7 @@ def kept_by_cuts(
         if tail is not None and (is_cut(tail) or least):
             out.append(Bounded.of_tail(tail, measure))
         elif rule.kind is LimitKind.DRAWDOWN_RISK and rule.kind in unmeasured:
-            out.append(Bounded("drawdown_risk", rule.kind, 0.0, _solvent(measure, inputs)))
+            out.append(Bounded("drawdown_risk", rule.kind, rule.bound, _solvent(measure, inputs)))
         elif tail is None and rule.kind in unmeasured:
             out.append(Bounded(rule.kind.name.lower(), rule.kind, rule.bound, measure))
     return out
@@ -206,17 +211,24 @@ def of_variables(rule: Rule, places: Integers, size: int) -> Measure:
     return measure
 
 
+def floor_power(joint: JointLimits) -> float:
+    """The k of a wealth floor that there is: log E[W^-k] <= 0."""
+    assert joint.wealth_floor is not None, "it is limited"
+    assert joint.wealth_floor_probability is not None, "it is limited"
+    return log(joint.wealth_floor_probability) / log(joint.wealth_floor)
+
+
 def _solvent(measure: Measure, inputs: Inputs) -> Measure:
     """The measure of a wealth floor, whose cuts are such also where a scenario takes all wealth.
 
-    p W^-k <= 1 in each scenario: no book inside has less than p^(1/k) of its wealth left.
+    p W^-k <= e^b in each scenario, b where the floor is held: no book inside has less than
+    (p e^-b)^(1/k) of its wealth left.
     """
     joint, data = inputs.limit_bounds.limits.joint, inputs.returns.scenarios
     assert data is not None, "the guard measured them"
-    assert joint.wealth_floor is not None, "it is limited"
-    assert joint.wealth_floor_probability is not None, "it is limited"
-    power = log(joint.wealth_floor_probability) / log(joint.wealth_floor)
-    least = float(data.probability[data.probability > 0.0].min()) ** (1.0 / power)
+    power = floor_power(joint)
+    probability = float(data.probability[data.probability > 0.0].min())
+    least = (probability * exp(-inputs.floor_held)) ** (1.0 / power)
 
     def solvent(weights: Floats) -> Measured:
         value, slope = measure(weights)

@@ -24,6 +24,7 @@ from compute.joint.cuts import RISK_BUDGET_ROW, limit_of, linear_name
 from compute.joint.limits import MARGIN_ROW
 from compute.joint.reach import SIGNED, hard_ends, value_now
 from compute.limits.one_decision import held_at, risk_name
+from compute.limits.policy import LimitKind
 from compute.market import Floats, Integers
 from compute.optimize.limits import box as box_of
 from compute.optimize.problem import Problem, Rows
@@ -165,7 +166,7 @@ def with_reached(inputs: Inputs, bounds: Mapping[str, float]) -> Inputs:
             bound = bounds.get(f"{label} {end}")
             if bound is not None:
                 moved[row, column] = wider(float(moved[row, column]), bound)
-    book = inputs.book_guard
+    book, floor = inputs.book_guard, inputs.floor_held
     for rule in book.rules if book else ():
         if rule.is_linear:
             name = linear_name(stated.joint.linear[rule.row].name)
@@ -173,6 +174,13 @@ def with_reached(inputs: Inputs, bounds: Mapping[str, float]) -> Inputs:
             if bound is not None:
                 joint = held_at(joint, rule, rule.sign * bound + rule.pending)
         elif (reached := bounds.get(risk_name(rule))) is not None:
-            joint = held_at(joint, rule, reached)
+            if rule.kind is LimitKind.DRAWDOWN_RISK:
+                floor = reached
+            else:
+                joint = held_at(joint, rule, reached)
     limits = replace(stated, joint=joint)
-    return replace(inputs, limit_bounds=replace(limit_bounds, limits=limits, bounds=moved))
+    return replace(
+        inputs,
+        limit_bounds=replace(limit_bounds, limits=limits, bounds=moved),
+        floor_held=floor,
+    )

@@ -10,6 +10,7 @@ over what the guard measures it with: the scenarios or the covariance as they ar
 that in the place of its bound the problem has an optimum, which has a proof. Where the book has
 the least already, lines that the measure depends on stay. Of a measure that is
 no objective of the solver it is the measure of the book of least variance, or of least shortfall.
+Of a wealth floor it is log E[W^-k], least where a utility of relative risk aversion 1 + k is most.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,9 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.inputs import Inputs
-from compute.joint.limits import curved_limits, of_variables
+from compute.joint.limits import (
+    RUINED,
+    curved_limits,
+    floor_power,
+    kept_by_cuts,
+    of_variables,
+    unstated,
+)
 from compute.joint.returns import BookMatrix
-from compute.joint.tail_cuts import bounded_tails, solve_within
+from compute.joint.tail_cuts import solve_within
 from compute.limits.book_guard import LEVEL, Rule
 from compute.limits.book_measures import Measure
 from compute.limits.one_decision import held_at, risk_name
@@ -36,8 +44,6 @@ ROOM = 1e-6
 
 STEP = 1e-2
 """In weights, by which it is seen whether a measure depends on one."""
-
-_UNMEASURED: frozenset[LimitKind] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -68,31 +74,28 @@ def nearest_risks(
     guard, data = inputs.book_guard, of_matrix(*matrices, everything)
     if guard is None or data is None:
         return None
-    joint, broken = inputs.limit_bounds.limits.joint, []
+    moved, broken = inputs, []
     for rule in guard.rules:
         now = rule.measure(guard.before)[0]
-        if _is_risk(rule) and now > rule.bound:
+        if _is_risk(rule, now) and now > rule.bound:
             broken.append((rule, now))
-            joint = held_at(joint, rule, now * (1.0 + ROOM))
+            moved = _held(moved, rule, now * (1.0 + ROOM))
     reached, stay = {}, np.full(int(inputs.active.sum()), np.nan)
     for rule, now in broken:
-        book = _least(joint, problem, data, rule, solve)
+        book = _least(moved, problem, data, everything, rule, solve)
         if book is None:
             return None
         measure = of_variables(rule, everything, len(inputs.limit_bounds.before))
         least = measure(book)[0] * (1.0 + ROOM)
         bound = max(rule.bound, min(least, now))
         if least < now or bound == rule.bound:
-            joint = held_at(joint, rule, bound)
+            moved = _held(moved, rule, bound)
         else:
             stay = np.where(_counts(measure, book)[: len(stay)], book[: len(stay)], stay)
         if bound > rule.bound:
             reached[risk_name(rule)] = bound
     if not reached:
         return None
-    bounds = inputs.limit_bounds
-    limits = replace(bounds.limits, joint=joint)
-    moved = replace(inputs, limit_bounds=replace(bounds, limits=limits))
     return NearestRisks(moved, reached, None if np.isnan(stay).all() else stay)
 
 
@@ -103,9 +106,24 @@ def _counts(measure: Measure, book: Floats) -> NDArray[np.bool_]:
     return np.array([abs(value - at) > STEP**2 * ROOM * at for value in steps])
 
 
-def _is_risk(rule: Rule) -> bool:
-    """Whether it is a risk that can be made least; a wealth floor says what to grow by."""
-    return not rule.is_linear and rule.kind not in (LimitKind.RISK_BUDGET, LimitKind.DRAWDOWN_RISK)
+def _is_risk(rule: Rule, now: float) -> bool:
+    """Whether it is a risk that can be made least; none is the measure of a ruined book."""
+    if rule.kind is LimitKind.DRAWDOWN_RISK:
+        return now < RUINED
+    return not rule.is_linear and rule.kind is not LimitKind.RISK_BUDGET
+
+
+def _held(inputs: Inputs, rule: Rule, value: float) -> Inputs:
+    """The inputs with the limit of a rule at a value of its measure."""
+    if rule.kind is LimitKind.DRAWDOWN_RISK:
+        return replace(inputs, floor_held=value)
+    return _with(inputs, held_at(inputs.limit_bounds.limits.joint, rule, value))
+
+
+def _with(inputs: Inputs, joint: JointLimits) -> Inputs:
+    """The inputs with these limits of the book."""
+    limits = replace(inputs.limit_bounds.limits, joint=joint)
+    return replace(inputs, limit_bounds=replace(inputs.limit_bounds, limits=limits))
 
 
 def of_matrix(
@@ -126,41 +144,58 @@ def of_matrix(
 
 
 def _least(
-    joint: JointLimits,
+    inputs: Inputs,
     stated: Problem,
     data: Problem,
+    everything: Integers,
     rule: Rule,
     solve: Callable[[Problem], Solution],
 ) -> Floats | None:
     """The book (v,) of the least risk within all limits but the rule's own; None: none is found."""
-    problem = within(data, stated, _without(joint, rule), _objective(joint, rule))
-    return best_book(problem, _without(joint, rule), solve)
+    joint = inputs.limit_bounds.limits.joint
+    others = _with(inputs, _without(joint, rule))
+    problem = within(data, stated, others, _objective(joint, rule))
+    return best_book(problem, others, everything, solve)
 
 
-def within(data: Problem, stated: Problem, joint: JointLimits, objective: Objective) -> Problem:
-    """An objective over `data` inside the bounds, rows and turnover of `stated`, and `joint`."""
+def within(data: Problem, stated: Problem, inputs: Inputs, objective: Objective) -> Problem:
+    """An objective over `data` inside bounds, rows and turnover of `stated`, and the book's limits.
+
+    Of those what the problem can state; `best_book` keeps the others.
+    """
     own = stated.limits
     limits = replace(
-        curved_limits(joint, _UNMEASURED),
+        curved_limits(inputs.limit_bounds.limits.joint, unstated(inputs)),
         lower=own.lower,
         upper=own.upper,
         rows=_hard_rows(own.rows),
         turnover_max=own.turnover_max,
     )
-    return replace(data, objective=objective, limits=limits, holdings=stated.holdings)
+    # A wealth floor counts interest on cash; risks don't.
+    cash, rates = stated.cash_return, stated.financing
+    asked = replace(data, objective=objective, limits=limits, holdings=stated.holdings)
+    return replace(asked, cash_return=cash, financing=rates)
 
 
 def best_book(
-    problem: Problem, joint: JointLimits, solve: Callable[[Problem], Solution]
+    problem: Problem,
+    inputs: Inputs,
+    everything: Integers,
+    solve: Callable[[Problem], Solution],
 ) -> Floats | None:
-    """Its optimum (v,) within the tails of `joint` as well, None where none is found."""
-    found = solve_within(problem, bounded_tails(problem, joint.tails), solve)
+    """Its optimum (v,) within what is kept by cuts as well, None where none is found.
+
+    everything: (v,), the instrument of each variable.
+    """
+    found = solve_within(problem, kept_by_cuts(inputs, everything, unstated(inputs)), solve)
     is_found = found.solution.status is Status.OPTIMAL and found.is_within
     return found.solution.weights if is_found else None
 
 
 def _without(joint: JointLimits, rule: Rule) -> JointLimits:
     """The limits without that of the rule."""
+    if rule.kind is LimitKind.DRAWDOWN_RISK:
+        return replace(joint, wealth_floor=None, wealth_floor_probability=None)
     if rule.row < 0:
         field: dict[str, Any] = {rule.kind.fields[0]: None}
         return replace(joint, **field)
@@ -184,6 +219,8 @@ def _objective(joint: JointLimits, rule: Rule) -> Objective:
         if tail.method is TailMethod.NORMAL:
             return Objective(ObjectiveKind.MIN_VARIANCE)
         return Objective(ObjectiveKind.MIN_CVAR, tail=tail.level)
+    if rule.kind is LimitKind.DRAWDOWN_RISK:
+        return Objective(ObjectiveKind.CRRA, risk_aversion=1.0 + floor_power(joint))
     if rule.kind is LimitKind.CVAR_MAX:
         return Objective(ObjectiveKind.MIN_CVAR, tail=joint.cvar_level or LEVEL)
     if rule.kind is LimitKind.CDAR_MAX:

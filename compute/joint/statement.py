@@ -12,7 +12,7 @@ import numpy as np
 from compute.inputs import Inputs
 from compute.joint.box import Box, line_box
 from compute.joint.data import returns_of
-from compute.joint.limits import book_limits, refuse_unmeasured, sides
+from compute.joint.limits import book_limits, refuse_unmeasured, sides, unstated
 from compute.joint.margin import LineNeeds, line_needs, only_reducing
 from compute.joint.outcomes import COMBINED_MAX
 from compute.joint.reach import unforced, within_reach
@@ -88,7 +88,8 @@ def joint_problem(
         mean=found.mean,
         covariance=found.covariance,
     )
-    limits = book_limits(inputs, lines, everything, side, needs, found.unmeasured)
+    unmeasured = found.unmeasured | unstated(inputs)
+    limits = book_limits(inputs, lines, everything, side, needs, unmeasured)
     limits, box = within_reach(inputs, limits, box, before)
     refuse_unmeasured(limits, has_scenarios=problem.scenarios is not None)
     problem = replace(
@@ -108,7 +109,7 @@ def joint_problem(
     if named is not None and named.kind is ObjectiveKind.MAX_DIVERSIFICATION:
         held = float(np.abs(fixed).sum())
         problem = with_gross(as_sharpe(problem, side), side, max(named.gross_weight or 1.0, held))
-    return JointProblem(problem, lines, everything, box, found.notes, found.unmeasured)
+    return JointProblem(problem, lines, everything, box, found.notes, unmeasured)
 
 
 def _stated(inputs: Inputs, lines: Integers, everything: Integers, box: Box) -> Limits:

@@ -46,9 +46,8 @@ def lines_that_stay_for_risk(
     gain = np.zeros(len(before))
     gain[ways.line] = ways.sign * costs
     stated = replace(problem, limits=replace(problem.limits, lower=lower, upper=upper))
-    joint = inputs.limit_bounds.limits.joint
-    asked = within(data, stated, joint, Objective(ObjectiveKind.MAX_RETURN))
-    book = best_book(replace(asked, mean=gain), joint, solve)
+    asked = within(data, stated, inputs, Objective(ObjectiveKind.MAX_RETURN))
+    book = best_book(replace(asked, mean=gain), inputs, everything, solve)
     if book is None:
         return None
     left = np.abs(ends - book[ways.line])

@@ -199,11 +199,13 @@ def rules_of(
     *,
     cash_return: float = 0.0,
     risk_budget: float | None = None,
+    floor_held: float = 0.0,
 ) -> list[Rule]:
     """The limits of the book as rules. `sized`: places of the instruments that may be traded.
 
     cash_return: risk-free return a period, which the wealth floor counts on cash. risk_budget:
-    largest sum of |weight| x annualised volatility.
+    largest sum of |weight| x annualised volatility. floor_held: largest log E[W^-k] of the wealth
+    floor, 0 as it is stated.
 
     Raises `MissingInputError` where a limit needs data that the request doesn't bring.
     """
@@ -214,7 +216,7 @@ def rules_of(
         rules.append(_risk_budget(market, positions, risk_budget, unit_weight))
     rules += _linear(market, limits.joint, buy, sell)
     places = np.union1d(positions.taken, sized)
-    rules += _curved(market, limits.joint, places, data, cash_return)
+    rules += _curved(market, limits.joint, places, data, cash_return, floor_held)
     rules += _tails(market, limits.joint, places, data)
     return rules
 
@@ -286,7 +288,12 @@ def _terms(row: Floats) -> Callable[[Floats], float]:
 
 
 def _curved(
-    market: Market, joint: JointLimits, places: Integers, data: ReturnData, cash_return: float
+    market: Market,
+    joint: JointLimits,
+    places: Integers,
+    data: ReturnData,
+    cash_return: float,
+    floor_held: float,
 ) -> Iterator[Rule]:
     if (joint.wealth_floor is None) != (joint.wealth_floor_probability is None):
         raise MissingInputError(
@@ -300,7 +307,7 @@ def _curved(
             model = model or _model(market, places, data, path, needs_scenarios=is_tail)
             measure = _over_market(_measure(joint, name, model, cash_return), places)
             if kind is LimitKind.DRAWDOWN_RISK:
-                yield Rule(kind, "portfolio", bound, 0.0, measure, size=lambda weights: 1.0)
+                yield Rule(kind, "portfolio", bound, floor_held, measure, size=lambda weights: 1.0)
             else:
                 yield Rule(kind, "portfolio", bound, bound, measure)
 

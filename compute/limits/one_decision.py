@@ -82,5 +82,10 @@ def held_at(joint: JointLimits, rule: Rule, now: float) -> JointLimits:
 
 
 def risk_name(rule: Rule) -> str:
-    """What a limit on the risk of the whole book is called: its field, or the name of a tail."""
+    """What a limit on the risk of the whole book is called: its field, or the name of a tail.
+
+    A wealth floor goes by what is measured of it, which is no wealth.
+    """
+    if rule.kind is LimitKind.DRAWDOWN_RISK:
+        return "log E[W^-k] of wealth_floor"
     return rule.name if rule.row >= 0 else rule.kind.fields[0]

@@ -153,3 +153,55 @@ async def test_a_margin_deficit_asks_for_no_sale_that_a_limit_forbids(
     assert is_proven(decision)
     assert not decision.fallback_chain
     assert list(decision.sizes.weight) == pytest.approx([weight], abs=2e-6)
+
+
+FLOOR, CHANCE = 0.9, 0.05
+
+
+def of_floor(returns: Floats) -> tuple[float, Floats]:
+    """The least log E[W^-k] of the allowed books, and the book that has it."""
+    weights, power = cp.Variable(3), np.log(CHANCE) / np.log(FLOOR)
+    terms = -power * cp.log(1.0 + returns @ weights) - np.log(len(returns))
+    found = cp.Problem(cp.Minimize(cp.log_sum_exp(terms)), allowed(weights))
+    found.solve(solver="CLARABEL")
+    return float(found.value), weights.value
+
+
+@pytest.mark.parametrize("shortfall_too", [False, True])
+async def test_a_wealth_floor_out_of_reach_is_approached(
+    joint_client: Client, shortfall_too: bool
+) -> None:
+    """What is held outside loses on average, and the hedge that lines may have is too small."""
+    firm = await Firm(joint_client, COVARIANCE).made({2: HELD})
+    noise = np.random.default_rng(8).standard_t(5, (60, 3)) / 1.3
+    returns = noise @ np.linalg.cholesky(COVARIANCE).T + np.array([5e-4, 5e-4, -1e-3])
+    least, book = of_floor(returns)
+    assert least > 1e-3
+    matrix = market_service_pb2.Matrix(
+        matrix_id=new_id("matrix"),
+        kind=market_service_pb2.MATRIX_KIND_SCENARIOS,
+        instrument_ids=firm.ids,
+        dense={"values": returns.ravel()},
+    )
+    matrix.as_of_time.GetCurrentTime()
+    await joint_client.market.PutMatrix(market_service_pb2.PutMatrixRequest(matrix=matrix))
+    joint = limits_pb2.JointLimits(wealth_floor=FLOOR, wealth_floor_probability=CHANCE)
+    if shortfall_too:  # one that the nearest book keeps
+        losses = np.sort(-(returns @ book))[-3:]
+        joint.cvar_max = 1.2 * float(losses.mean())
+    await firm.limited(weight_max=MOST, joint=joint)
+    decision = await firm.sized(
+        MEAN, [LONG, LONG], validate_only=True, scenario_matrix_id=matrix.matrix_id
+    )
+    assert is_proven(decision)
+    assert not decision.fallback_chain
+    assert decision.status == EXCEEDED
+    assert any("wealth_floor" in note for note in decision.notes)
+    weights = np.array([*decision.sizes.weight, HELD])
+    power = np.log(CHANCE) / np.log(FLOOR)
+    found = float(np.log(np.mean((1.0 + returns @ weights) ** -power)))
+    assert found == pytest.approx(least, rel=1e-4)
+    np.testing.assert_allclose(weights, book, atol=1e-3)
+    kinds = {item.kind for item in decision.limits_exceeded}
+    assert types_pb2.LIMIT_KIND_DRAWDOWN_RISK in kinds
+    assert types_pb2.LIMIT_KIND_CVAR_MAX not in kinds
