@@ -32,6 +32,7 @@ from server.convert.ranges import number_violations
 from server.convert.request import check, sizing_request
 from server.convert.variation_parameters import not_applicable, reaches_back
 from server.decisions.shocks import Multipliers, multipliers, shock_violations
+from server.decisions.varied_floors import with_floors
 from server.portfolios.portfolio_state import PortfolioState
 from server.risk.stress import scenarios_of
 from server.sizing.custom import without_sizes
@@ -100,10 +101,11 @@ class WhatIf:
             if len(asked) < len(piece):
                 engines.add(engine)
             is_joint = Engine.OPTIMIZER in engines
+            mark = state.high_water_mark or 0.0
             if Engine.OUTSIDE in engines:
-                response.results.extend(await self._ask(piece, call))
+                response.results.extend(await self._ask(piece, call, mark))
                 continue
-            work = partial(self._vary, piece)
+            work = partial(self._vary, piece, mark)
             results = await self._engine.run(work, n_lines, call, is_joint=is_joint)
             response.results.extend(results)
         return response
@@ -132,7 +134,9 @@ class WhatIf:
         except NotFound as error:
             return of_storage(error)
 
-    async def _ask(self, piece: Sequence[_Varied], call: Call) -> list[pb.WhatIfResult]:
+    async def _ask(
+        self, piece: Sequence[_Varied], call: Call, mark: float
+    ) -> list[pb.WhatIfResult]:
         """Variations one by one, each with the sizes that its algorithm gives it."""
 
         async def asked(variation: pb.Variation, start: _Start) -> pb.WhatIfResult:
@@ -140,7 +144,7 @@ class WhatIf:
                 problem = _usable(start)
                 n_lines = len(problem.ids)
                 changed = await self._engine.run(
-                    lambda _: varied(problem, variation), n_lines, call
+                    lambda _: varied(problem, variation, mark), n_lines, call
                 )
                 changed = await self._engine.with_algorithm(changed, call)
                 is_joint = changed.inputs.method.engine is Engine.OPTIMIZER
@@ -156,16 +160,18 @@ class WhatIf:
 
         return [await asked(variation, start) for variation, start in piece]
 
-    def _vary(self, piece: Sequence[_Varied], time_limit: TimeLimit) -> list[pb.WhatIfResult]:
+    def _vary(
+        self, piece: Sequence[_Varied], mark: float, time_limit: TimeLimit
+    ) -> list[pb.WhatIfResult]:
         """The variations together; one by one where any of them can't be sized."""
         try:
-            problems = [varied(_usable(start), each) for each, start in piece]
+            problems = [varied(_usable(start), each, mark) for each, start in piece]
             solved = self._engine.answers(problems, time_limit)
             return [result(v.name, s) for (v, _), s in zip(piece, solved, strict=True)]
         except (MissingInputError, Refusal) as error:
             if len(piece) == 1:
                 return [refused(piece[0][0].name, error)]
-            return [result for each in piece for result in self._vary([each], time_limit)]
+            return [result for each in piece for result in self._vary([each], mark, time_limit)]
 
 
 def _usable(start: _Start) -> PreparedRequest:
@@ -213,8 +219,14 @@ def _check(request: pb.WhatIfRequest) -> None:
         raise invalid_fields(found)
 
 
-def varied(problem: PreparedRequest, variation: pb.Variation) -> PreparedRequest:
-    """The problem with one variation applied; an algorithm of the base has to be asked again."""
+def varied(
+    problem: PreparedRequest, variation: pb.Variation, mark: float | None = None
+) -> PreparedRequest:
+    """The problem with one variation applied; an algorithm of the base has to be asked again.
+
+    mark: high-water mark, 0 where there is none, for floors that are held against the varied
+    equity; None: what they took off stays as it is recorded.
+    """
     problem = without_sizes(problem)
     context, inputs = problem.context, problem.inputs
     factors = multipliers(variation, problem.ids, inputs.limit_bounds.market)
@@ -260,6 +272,9 @@ def varied(problem: PreparedRequest, variation: pb.Variation) -> PreparedRequest
         target_marginal=None,
         lot_search=None,
     )
+    adjustments = context.adjustments
+    if mark is not None:
+        changed, adjustments = with_floors(problem, changed, equity, mark)
     changed, errors = _without_passed_stops(problem, changed)
     chosen = problem.algorithm
     if variation.parameters.HasField("algorithm"):
@@ -269,7 +284,7 @@ def varied(problem: PreparedRequest, variation: pb.Variation) -> PreparedRequest
         inputs=changed,
         errors=errors,
         algorithm=chosen,
-        context=replace(context, parameters=parameters),
+        context=replace(context, parameters=changed.parameters, adjustments=adjustments),
     )
 
 

@@ -1,12 +1,27 @@
 """What-ifs that change single instruments equal requests on changed inputs."""
 
+from typing import Any
+
 import pytest
-from positionsizing.v1 import limits_pb2, sizing_service_pb2
+from positionsizing.v1 import limits_pb2, parameter_service_pb2, sizing_service_pb2
 
 from tests.server.calls.test_rpcs import scope
 from tests.server.support.service_client import INSTRUMENTS, PRICES, Client, refusal, sizing_request
 
 Shock = sizing_service_pb2.InstrumentShock
+
+ONE_LINE = parameter_service_pb2.Schedule(
+    rows=[
+        parameter_service_pb2.ScheduleRow(
+            name="always",
+            from_time="00:00",
+            to_time="24:00",
+            time_zone="UTC",
+            multiplier=0.3,
+            instrument_ids=["I0"],
+        )
+    ]
+)
 
 
 def what_if(base: sizing_service_pb2.SizePositionsRequest, *shocks: Shock, **given: float):  # type: ignore[no-untyped-def]
@@ -80,3 +95,52 @@ async def test_what_is_held_moves_with_its_price(client: Client) -> None:
     answer = await client.sizing.WhatIf(asked)
     lost = 0.5 * 1000.0 * PRICES[7]
     assert answer.results[0].summary.equity == pytest.approx(answer.base.summary.equity - lost)
+
+
+@pytest.mark.parametrize(
+    "floors",
+    [
+        {"equity_floor": 500_000.0},
+        {"equity_floor": 500_000.0, "drawdown_multiplier": 3.0},
+        {"drawdown_floor": 0.5},
+        {"equity_floor": 500_000.0, "schedule": ONE_LINE},
+    ],
+)
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"price_multiplier": 0.7}, 0.85),
+        ({"shocks": [Shock(instrument_id="I7", price_multiplier=0.7)]}, 0.85),
+        ({"price_multiplier": 1.4}, 1.2),
+        ({"equity_multiplier": 0.6}, 0.6),
+        ({"equity_multiplier": 0.4}, 0.4),
+    ],
+)
+async def test_floors_are_held_against_the_equity_that_a_variation_comes_to(
+    client: Client, floors: dict[str, Any], change: dict[str, Any], part: float
+) -> None:
+    """Half of 1,000,000 is held, half of it is cash; the stake is c min(1, k (1 - F / W)) f."""
+    await client.put_market()
+    held = 500_000.0 / PRICES[7]
+    portfolio_id = await client.put_portfolio(500_000.0, {"I7": held})
+    await client.set_limits(scope(portfolio_id=portfolio_id), weight_max=1.0)
+    parameters = parameter_service_pb2.SizingParameters(**floors)
+    await client.parameter.SetParameters(
+        parameter_service_pb2.SetParametersRequest(portfolio_id=portfolio_id, parameters=parameters)
+    )
+    signals = {"win_probability": [0.55], "payoff": [1.0], "loss_fraction": [1.0]}
+    base = sizing_request(portfolio_id, ["I0"], signals, validate_only=True)
+    variation = sizing_service_pb2.Variation(name="moved", **change)
+    asked = sizing_service_pb2.WhatIfRequest(base=base, variations=[variation])
+    answer = await client.sizing.WhatIf(asked)
+
+    equity = 1e6 * part
+    highest = equity if "equity_multiplier" in change else max(1e6, equity)
+    floor = floors.get("equity_floor", 0.5 * highest)
+    times = floors.get("drawdown_multiplier", 1.0)
+    least = 0.3 if "schedule" in floors else 1.0
+    wanted = 0.5 * 0.1 * max(0.0, min(least, times * (1.0 - floor / equity)))
+    (found,) = answer.results
+    assert found.summary.equity == pytest.approx(equity)
+    lot = found.sizes.price[0] * found.sizes.lot_size[0] / equity
+    assert -(2.0**-40) <= wanted - found.sizes.weight[0] < lot  # weights are multiples of 2^-40

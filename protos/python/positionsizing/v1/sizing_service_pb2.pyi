@@ -300,7 +300,9 @@ Global___WhatIfRequest: _TypeAlias = WhatIfRequest  # noqa: Y015
 
 @_typing.final
 class Variation(_message.Message):
-    """A change to a request."""
+    """A change to a request. Floors of the parameters are held against the equity that it leads to; in
+    WhatIfDecision what they took off stays as it is recorded.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -323,7 +325,9 @@ class Variation(_message.Message):
     return over the risk-free rate); unset: 1. 0 or from 1e-6 to 1e6.
     """
     equity_multiplier: _builtins.float
-    """Multiplies cash and holdings alike; unset: 1. From 1e-6 to 1e6."""
+    """Multiplies cash and holdings alike, and the high-water mark as a payment does; an `equity_floor` stays.
+    Unset: 1. From 1e-6 to 1e6.
+    """
     volatility_multiplier: _builtins.float
     """Multiplies the volatility of every signal; unset: 1. From 1e-6 to 1e6."""
     @_builtins.property
