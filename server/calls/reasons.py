@@ -24,6 +24,7 @@ class Place(StrEnum):
     UNAUTHENTICATED = "UNAUTHENTICATED"
     DENIED = "PERMISSION_DENIED"
     INTERNAL = "INTERNAL"
+    UNIMPLEMENTED = "UNIMPLEMENTED"
 
 
 @dataclass(frozen=True)
@@ -298,4 +299,21 @@ REASONS: Mapping[str, Reason] = {
     "VERSION_CONFLICT": _told("Read the state afresh and send it again.", Place.ABORTED),
     # A bug.
     "INTERNAL": _told("Tell the operator: the log has the trace.", Place.INTERNAL),
+    # Of a gateway.
+    "FOREIGN_ORIGIN": _told(
+        "Have the gateway answer pages of that origin (`--origin`).", Place.DENIED
+    ),
+    "NO_SUCH_METHOD": _told(
+        "POST to /SERVICE/METHOD, as the contract names them.", Place.UNIMPLEMENTED
+    ),
+    "SERVER_IS_OPEN": _told(
+        "Have the service ask for credentials (`SIZING_AUTH=required`): others reach the gateway.",
+        Place.DENIED,
+    ),
+    "TOO_LARGE": _told("Send a smaller body, or raise `--body-max-mb`.", Place.EXHAUSTED),
+    "UNSUPPORTED_CONTENT": _told("Send one of the content types in the message.", FIELD),
+    "SERVICE_AWAY": _told(
+        "Send it again under the same request id; the operator looks whether the service runs.",
+        Place.UNAVAILABLE,
+    ),
 }

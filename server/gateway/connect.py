@@ -55,6 +55,10 @@ _PARSE_ERROR = re.compile(
 )
 
 
+_NO_JSON = re.compile(r"^(Failed to load JSON: )+")
+"""What protobuf says before what the parser of JSON says, twice of a name that is given twice."""
+
+
 class WireError(Exception):
     """An answer that is an error: HTTP status, body, and when to come again."""
 
@@ -110,6 +114,7 @@ def of_rpc(error: Any) -> WireError:
     code, text = error.code(), error.details() or ""
     if code is grpc.StatusCode.UNAVAILABLE:
         text = "the sizing service does not answer; the gateway does"
+        return Refused(code, "SERVICE_AWAY", text, retry_after_s=1).error()
     return WireError(status_pb2.Status(code=code.value[0], message=text))
 
 
@@ -136,7 +141,7 @@ def parse(content: bytes, message: Message) -> Message:
     """
     code = grpc.StatusCode.INVALID_ARGUMENT
     try:
-        text = content.decode() or "{}"
+        text = content.decode("utf-8-sig") or "{}"  # some write a byte order mark
         if text.lstrip(_JSON_SPACE)[:1] != "{":
             raise Refused(code, "UNDECODABLE", "the body is not a JSON object").error()
         if twice := spelled_twice(_json_of(content), cast("Descriptor", message.DESCRIPTOR)):
@@ -149,7 +154,7 @@ def parse(content: bytes, message: Message) -> Message:
         if RecursionError in (type(error), type(error.__context__)):
             text = "the body's objects are inside each other too deeply"
             raise Refused(code, "UNDECODABLE", text).error() from error
-        text = str(error).replace("\n", " ")[:500]
+        text = str(error).replace("\n", " ").rstrip(".")[:500]
         if found := _PARSE_ERROR.search(str(error)):
             _, _, path = found["at"].partition(".")
             path = f"{path}.{found['name']}" if path else found["name"]
@@ -158,7 +163,9 @@ def parse(content: bytes, message: Message) -> Message:
         if wrong := wrong_value(_json_of(content), message):
             words = f"{wrong.path}: {wrong.text}"
             raise Refused(code, wrong.reason, words, wrong.path).error() from error
-        raise Refused(code, "UNDECODABLE", text).error() from error
+        raise Refused(
+            code, "UNDECODABLE", _NO_JSON.sub("the body is no JSON: ", text)
+        ).error() from error
 
 
 def _json_of(content: bytes) -> Any:

@@ -1,4 +1,4 @@
-"""Where a JSON body is no message: the first value of another type, by the path of its field.
+"""Where a JSON body is no message: a value of another type, or fields that exclude each other.
 
 protobuf's parser says what it could not read, and not always where. So what it refuses is read
 again in parts: field by field, and of a list the half that is refused, until one value is left.
@@ -59,6 +59,20 @@ def _in_message(body: Any, descriptor: Descriptor, path: str) -> WrongValue | No
             return WrongValue(where, "BAD_FORMAT", f"is {_shown(value)}; it must be a list")
         place = _first_wrong(name, value, descriptor)
         return _in_value(value[place], field, f"{where}[{place}]")
+    return _given_beside(body, descriptor, path)
+
+
+def _given_beside(body: dict[str, Any], descriptor: Descriptor, path: str) -> WrongValue | None:
+    """Fields of which only one may be given, where more of them are."""
+    for choice in descriptor.oneofs:
+        given = [
+            field.name
+            for field in choice.fields
+            if any(body.get(name) is not None for name in (field.name, field.camelcase_name))
+        ]
+        if len(given) > 1:
+            where = f"{path}.{given[1]}" if path else given[1]
+            return WrongValue(where, "AMBIGUOUS", f"is given beside {given[0]}: give one of them")
     return None
 
 

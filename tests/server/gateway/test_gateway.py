@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import shutil
+import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -215,6 +216,49 @@ async def test_what_is_wrong_is_told_in_words_about_the_body(gateway: Gateway) -
     assert answer.status == 400
     assert (await gateway.ask(path, b"")).status == 200
     assert (await gateway.ask(path, b" {}")).status == 200
+    assert (await gateway.ask(path, b"\xef\xbb\xbf{}")).status == 200  # as some editors save it
+    for content, words in (
+        (b'{"pageSize": 1, "pageSize": 2}', "duplicate key pageSize"),
+        (b"{'pageSize': 1}", "Expecting property name enclosed in double quotes"),
+    ):
+        message = (await gateway.ask(path, content)).json["message"]
+        assert message.startswith(f"the body is no JSON: {words}")
+        assert not message.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "field", "other"),
+    [
+        (
+            "GetLimits",
+            {"scope": {"groupId": "a", "portfolioId": "b"}},
+            "scope.portfolio_id",
+            "group_id",
+        ),
+        (
+            "GetLimits",
+            {"scope": {"strategy_id": "a", "portfolio_id": "b"}},
+            "scope.strategy_id",
+            "portfolio_id",
+        ),
+    ],
+)
+async def test_fields_of_which_one_may_be_given_are_named(
+    gateway: Gateway, path: str, content: Any, field: str, other: str
+) -> None:
+    answer = await gateway.ask(f"{PORTFOLIOS}/{path}", content)
+    assert (answer.status, answer.reason) == (400, "AMBIGUOUS")
+    assert answer.json["message"] == f"{field}: is given beside {other}: give one of them"
+
+
+async def test_a_service_that_is_away_is_told_with_a_reason_and_when_to_come_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    async with gateway_for(port) as alone:
+        answer = await alone.ask(f"{PORTFOLIOS}/ListPortfolios", {})
+    assert (answer.status, answer.json["code"]) == (503, "unavailable")
+    assert answer.reason == "SERVICE_AWAY"
+    assert answer.headers["retry-after"] == "1"
 
 
 async def test_what_is_no_call_is_refused(gateway: Gateway) -> None:
