@@ -15,6 +15,7 @@ from compute.inputs import Inputs
 from compute.joint.lot_choice import better, by_way_of_optimum
 from compute.joint.lots import LotComparison
 from compute.joint.value import is_worse_than_keeping
+from compute.money.text import money
 from compute.optimize.execution import IN_THIS_THREAD, Runner
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 from compute.shapes import KernelRegistry
@@ -81,8 +82,8 @@ def fee_notes(sizing: Sizing) -> list[str]:
     notional = np.abs(sizing.trade_lots) * (market.lot_size * market.price)[index]
     fees = terms.fee[index] * notional + terms.order_fees(index, notional)
     return [
-        f"{market.instrument_ids[index[line]]}: fees of {fees[line]:.6g} for a trade of "
-        f"{notional[line]:.6g}, in the portfolio's base currency"
+        f"{market.instrument_ids[index[line]]}: fees of {money(fees[line])} for a trade of "
+        f"{money(notional[line])}, in the portfolio's base currency"
         for line in np.flatnonzero(fees > notional)
     ]
 

@@ -13,6 +13,7 @@ from enum import IntEnum
 
 from compute.adapt.condition import ConditionRule, Observation, is_readable, state_after
 from compute.adapt.schedule import NO_SESSIONS, Schedule, ScheduleRow, Sessions
+from compute.money.text import money
 from compute.parameters import EffectiveParameters
 
 
@@ -144,7 +145,7 @@ def floored(parameters: EffectiveParameters, equity: float, highest: float) -> l
     part, fixed = parameters.drawdown_floor, parameters.equity_floor
     if part is not None:
         closed = "until the high-water mark is set anew (RebaseHighWaterMark)"
-        kind = "drawdown_floor", f", {part:g} of {highest:.6g}", closed
+        kind = "drawdown_floor", f", {part:g} of {money(highest)}", closed
         found.append(_over(equity, part * highest, times, *kind))
     if fixed is not None:
         kind = "equity_floor", "", "until money is paid in or the floor is set lower"
@@ -157,10 +158,11 @@ def _over(
 ) -> Adjustment:
     """One floor; says where nothing is left."""
     multiplier = floor_multiplier(equity, floor, times)
-    text = f"equity {equity:.6g} over a floor of {floor:.6g}{origin}"
+    text = f"equity {money(equity)} over a floor of {money(floor)}{origin}"
     text += f", cushion times {times:g}" if times != 1.0 else ""
     if multiplier == 0.0:
-        text = f"equity {equity:.6g} is at the floor {floor:.6g}: positions stay closed {closed}"
+        text = f"equity {money(equity)} is at the floor {money(floor)}: positions stay closed "
+        text += closed
     return Adjustment(AdjustmentSource.DRAWDOWN_FLOOR, name, multiplier, text)
 
 

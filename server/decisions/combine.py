@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from positionsizing.v1 import explanation_service_pb2 as pb
@@ -171,6 +172,8 @@ def _columns(
     """Each cell of the columns of a message by column and instrument; other fields whole."""
     n = len(instruments)
     for descriptor, value in message.ListFields():
+        if descriptor.enum_type is not None and descriptor.is_repeated:
+            value = [_enum_word(descriptor.enum_type, cell) for cell in value]
         if descriptor.is_repeated and descriptor.message_type is None and len(value) == n:
             for name, cell in zip(instruments, value, strict=True):
                 if wanted is None or name in wanted:
@@ -179,6 +182,12 @@ def _columns(
             yield descriptor.name, " ".join(map(_text, value))
         else:
             yield descriptor.name, " ".join(str(value).split())
+
+
+def _enum_word(kind: EnumDescriptor, number: int) -> str:
+    """As the contract names it; a number that it doesn't know as it is."""
+    known = kind.values_by_number.get(number)
+    return str(number) if known is None else known.name
 
 
 def _by_instrument(market: Market, column: Floats, word: str) -> Described:

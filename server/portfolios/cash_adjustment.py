@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
 from compute.money.currency import to_base
+from compute.money.text import money
 from server.calls.errors import FieldViolation, invalid, invalid_fields, precondition
 from server.calls.request_context import Call
 from server.convert.market import rates_of
@@ -95,8 +96,9 @@ def _check_conversion(request: pb.AdjustCashRequest, rates: Mapping[str, float])
     given, had = -min(worth), max(worth)
     if abs(had - given) > CONVERSION_LOSS_MAX * given:
         text = (
-            f"are worth {given:,.6g} given up and {had:,.6g} had, at the newest rates, in the base "
-            "currency: a conversion moves no value; book the rest as INCOME or PAYMENT"
+            f"are worth {money(given)} given up and {money(had)} had, at the newest "
+            "rates, in the base currency: a conversion moves no value; book the rest as INCOME or "
+            "PAYMENT"
         )
         raise invalid("changes", "CONTRADICTORY", text)
 

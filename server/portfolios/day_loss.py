@@ -16,6 +16,7 @@ import asyncpg
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
 from compute.money.day_loss import TradingDay, day_at, start_of
+from compute.money.text import money
 from server.calls.request_context import Call
 from server.convert.market import Snapshot
 from server.observability.alerts import WARNING, alert
@@ -166,8 +167,8 @@ class DayLossMonitor:
                 bound = look.state.book_limits.day_loss_max if look.state.book_limits else 0.0
                 lost = (look.day.equity_reference - look.equity) / look.day.equity_start
                 reason = (
-                    f"lost {lost:.2%} of the equity {look.day.equity_start:.6g} at the start of "
-                    f"{look.day.day}; day_loss_max allows {bound:.2%}"
+                    f"lost {lost:.2%} of the equity {money(look.day.equity_start)} at the start "
+                    f"of {look.day.day}; day_loss_max allows {bound:.2%}"
                 )
                 await set_state_and_tell(
                     connection, call, scope, TradingState.REDUCING, author=AUTHOR, reason=reason

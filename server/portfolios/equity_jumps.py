@@ -6,6 +6,7 @@ Each recorded decision stores the equity it was computed at; the next one may di
 
 import math
 
+from compute.money.text import money
 from server.calls.errors import precondition
 from server.calls.request_context import Call
 from server.convert.portfolio_changed import PortfolioChange
@@ -27,9 +28,9 @@ def check_equity(state: PortfolioState, equity: float) -> None:
     if abs(change) > most:
         raise precondition(
             "EQUITY_JUMP",
-            f"the equity is {equity:.6g}, {change:+.1%} from the {accepted:.6g} of the last "
-            f"decision; equity_jump_max allows {most:.1%}: put right what is wrong, or confirm it "
-            "with ConfirmEquity",
+            f"the equity is {money(equity)}, {change:+.1%} from the {money(accepted)} of the "
+            f"last decision; equity_jump_max allows {most:.1%}: put right what is wrong, or "
+            "confirm it with ConfirmEquity",
             equity=repr(equity),
             equity_accepted=repr(accepted),
         )
@@ -46,8 +47,8 @@ async def confirm(
         before = await portfolios.forget_equity(connection, call.tenant_id, portfolio_id)
         market = await newest_market(connection, states, call.tenant_id, portfolio_id)
         equity = await stored_equity(connection, states, call.tenant_id, portfolio_id, market)
-        now = "unknown" if equity is None else f"{equity:.6g}"
-        was = "none" if before is None else f"{before:.6g}"
+        now = "unknown" if equity is None else money(equity)
+        was = "none" if before is None else money(before)
         text = f"{call.author} confirmed the equity {now}, accepted before {was}: {reason}"
         subject = f"portfolio:{portfolio_id}"
         told = alert(INFO, "EQUITY_CONFIRMED", text, subject, call.trace_id)

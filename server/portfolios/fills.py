@@ -15,6 +15,7 @@ from positionsizing.v1 import sizing_service_pb2 as pb
 from compute.market import Market
 from compute.money.contracts import ContractKind, points
 from compute.money.currency import MINOR_UNITS, major_of, rate_of
+from compute.money.text import money
 from server.calls.errors import FieldViolation, invalid_fields
 from server.convert.columns import integers
 from server.convert.currencies import currency_violations
@@ -213,8 +214,8 @@ class Fill:
             value = abs(self.lots * lot_size * self.price * self.point_value(market))
             if value > 0.0 and abs(self.fee) > band.deviation_max * value:
                 text = (
-                    f"is {self.fee:,.6g} for a trade of {value:,.6g}, in the base currency: more "
-                    f"than {band.deviation_max:.0%}; confirm_prices books it"
+                    f"is {money(self.fee)} for a trade of {money(value)}, in the base currency: "
+                    f"more than {band.deviation_max:.0%}; confirm_prices books it"
                 )
                 yield FieldViolation(f"fills.fee[{i}]", "FILL_OUT_OF_BAND", text)
 

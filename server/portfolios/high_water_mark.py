@@ -8,6 +8,7 @@ asset value. Book before and after are valued at the same, newest prices.
 import asyncpg
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
+from compute.money.text import money
 from server.calls.errors import invalid_fields, precondition
 from server.calls.request_context import Call
 from server.convert.market import Snapshot
@@ -85,7 +86,7 @@ class HighWaterMarks:
                 text = "the newest market does not value what the portfolio holds"
                 raise precondition("MISSING_PRICE", text)
             if equity <= 0.0:
-                raise precondition("NO_EQUITY", f"the equity is {equity:.6g}; a mark is above 0")
+                raise precondition("NO_EQUITY", f"the equity is {money(equity)}; a mark is above 0")
             mark = await high_water_marks.get(connection, call.tenant_id, portfolio_id)
             if mark is None:
                 text = f"portfolio {portfolio_id!r} has not been sized with a drawdown_floor yet"

@@ -69,3 +69,17 @@ def test_the_lock_is_said() -> None:
     assert "RebaseHighWaterMark" not in moving.explanation
     assert fixed.multiplier == 0.0
     assert "set lower" in fixed.explanation
+
+
+@pytest.mark.parametrize(
+    ("equity", "floor", "text"),
+    [
+        (3_840_041.954, 3e6, "equity 3,840,041.95 over a floor of 3,000,000.00"),
+        (1e6, 999_999.0, "equity 1,000,000.00 over a floor of 999,999.00"),
+        (2_844_520.68, 3e6, "equity 2,844,520.68 is at the floor 3,000,000.00: positions stay "),
+        (0.52, 0.4, "equity 0.52 over a floor of 0.4"),  # a portfolio in bitcoin
+    ],
+)
+def test_money_is_told_to_the_hundredth(equity: float, floor: float, text: str) -> None:
+    (found,) = floored(EffectiveParameters(equity_floor=floor), equity, equity)
+    assert found.explanation.startswith(text)

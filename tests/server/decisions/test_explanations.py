@@ -88,6 +88,7 @@ async def test_the_difference_is_divided_among_what_changed(client: Client) -> N
     assert told[LIMITS, "weight_max"] == ("0.1", "0.15")
     assert told[PARAMETERS, "kelly_fraction"] == ("0.2", "0.7")
     assert told[MARKET, f"price of {INSTRUMENTS[1]}"] == ("20", "22")
+    assert told[SIGNALS, f"side of {INSTRUMENTS[0]}"] == ("SIDE_LONG", "")
     assert (HOLDINGS, f"open_buy of {INSTRUMENTS[0]}") in told  # reserved by the first
 
 

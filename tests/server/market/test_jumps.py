@@ -208,7 +208,7 @@ async def test_equity_that_jumps_stops_sizing_until_confirmed(client: Client) ->
     await client.portfolio.SetHoldings(held)
     refused = await refusal(client.size(ask))
     assert refused.reason == "EQUITY_JUMP"
-    assert "1e+06, +900.0%" in refused.message
+    assert "1,000,000.00, +900.0%" in refused.message
     shown = portfolio_service_pb2.GetPortfolioRequest(portfolio_id=portfolio_id)
     assert (await client.portfolio.GetPortfolio(shown)).equity_accepted == 100_000.0
     held.cash = 100_000.0

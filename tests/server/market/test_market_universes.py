@@ -229,7 +229,7 @@ async def test_a_high_water_mark_is_set_and_kept_at_the_prices_of_the_own_feed(
     asked = parameter_pb.GetParametersRequest(portfolio_id=equities.id)
     found = await client.parameter.GetParameters(asked)
     (floor,) = found.adjustments
-    assert floor.explanation == "equity 100000 over a floor of 50000, 0.5 of 100000"
+    assert floor.explanation == "equity 100,000.00 over a floor of 50,000.00, 0.5 of 100,000.00"
     rebased = await client.portfolio.RebaseHighWaterMark(
         pb.RebaseHighWaterMarkRequest(portfolio_id=equities.id, reason="a new mandate")
     )

@@ -110,7 +110,7 @@ async def test_a_mark_that_shows_it_reduces_trading(client: Client, app: App) ->
     state = await book.state()
     assert state.trading_state == REDUCING
     assert state.change.author == day_loss.AUTHOR
-    assert "lost 5.50% of the equity 100000" in state.change.reason
+    assert "lost 5.50% of the equity 100,000.00" in state.change.reason
     assert "day_loss_max allows 5.00%" in state.change.reason
     day = await book.day()
     assert (day.equity_last, day.loss) == (94_500.0, 0.055)
