@@ -112,6 +112,10 @@ bench-correlation-cost: setup  ## F13: estimates and clusters of 500 names, the 
 bench-models: setup  ## the closed form with edges of a model against edges given
 	$(BIN)/python -m benchmarks.model_edges
 
+.PHONY: bench-states
+bench-states: setup  ## volatility models moved by a snapshot of 10,000 instruments
+	$(BIN)/python -m benchmarks.state_updates
+
 .PHONY: bench-correlation
 bench-correlation: setup  ## what each way to size by correlation wins back, on simulated truths and real closes
 	$(BIN)/python -m benchmarks.correlation
