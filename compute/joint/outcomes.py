@@ -220,6 +220,10 @@ def _sampled(bets: Bets, correlation: Floats, others: int, scenarios_max: int) -
     chance = np.clip(bets.win, _RARE / count, 1.0 - _RARE / count)
     wins = (place[:, :m] > 1.0 - chance).astype(np.float64)
     weight = _weighted(wins, bets.win, joint)
+    if m + 1 < count and np.abs(weight @ wins - bets.win).max() > _MISSED:
+        # Of outcomes that always come together in a sample none can be rarer than another.
+        wins[count - m - 1 :] = _stairs(bets.win)
+        weight = _weighted(wins, bets.win, joint, unlikely=m + 1)
     together = (wins.T * weight) @ wins
     spread = np.sqrt(bets.win * (1.0 - bets.win))
     off = np.abs(np.triu((together - joint) / np.outer(spread, spread), 1)).max(initial=0.0)
@@ -227,11 +231,26 @@ def _sampled(bets: Bets, correlation: Floats, others: int, scenarios_max: int) -
     return Drawn(wins, normal, weight, attained, is_sample=True, off=float(off))
 
 
-def _weighted(wins: Floats, chance: Floats, joint: Floats) -> Floats:
-    """Weights (k,) with which each bet wins as often as it should, and each two of them."""
+def _stairs(chance: Floats) -> Floats:
+    """Outcomes (m + 1, m) whose mixtures have any chances in this order.
+
+    Nothing wins, the likeliest bet does, the two likeliest, ..., all of them: with probabilities
+    1 - p_1, p_1 - p_2, ..., p_m every bet wins as often as it should.
+    """
+    rank = np.argsort(np.argsort(-chance, kind="stable"), kind="stable")
+    out: Floats = (rank[None, :] < np.arange(len(chance) + 1)[:, None]).astype(np.float64)
+    return out
+
+
+def _weighted(wins: Floats, chance: Floats, joint: Floats, unlikely: int = 0) -> Floats:
+    """Weights (k,) with which each bet wins as often as it should, and each two of them.
+
+    unlikely: so many of the last outcomes have a weight only where chances need it.
+    """
     margins, wanted = _margins(wins, chance, joint)
     m, won = len(chance), wins.mean(axis=0)
     start = np.prod(np.where(wins > 0.0, chance / won, (1.0 - chance) / (1.0 - won)), axis=1)
+    start[len(start) - unlikely :] = 0.0
     if len(wanted) * _ROWS_PER_MARGIN > len(wins):
         margins, wanted = margins[: 1 + m], wanted[: 1 + m]
     return _nearest(margins, wanted, start / start.sum(), m, _SAMPLED)
