@@ -17,6 +17,9 @@ from compute.parameters import EffectiveParameters
 from compute.signals import Signals
 from compute.waterfall.edge_inputs import Scenarios
 
+TURNED = 1e-6
+"""Of equity: turnover of which less is left is used up."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -85,12 +88,19 @@ class Inputs:
         """What a joint optimum leaves of what its lines hold, signed weights (n,); 0 for others.
 
         Such a position may stay beyond a limit of its line where limits on sums leave no way for
-        it, or no more than the optimum goes (`joint/reach.py`, `joint/stay.py`).
+        it, or it is against its signal and the optimum goes no further (`joint/reach.py`,
+        `joint/stay.py`).
         """
         before = self.limit_bounds.before[self.index]
         if self.target is None or self.target_marginal is None:
             return np.zeros(len(before))
         is_less = (self.target * before > 0.0) & (np.abs(self.target) <= np.abs(before))
+        turnover_max = self.limit_bounds.limits.turnover_max
+        used = float(np.abs(self.target - before)[self.active].sum())
+        if turnover_max is not None and turnover_max - used <= TURNED:
+            # Lines beyond limits of their own share what turnover there is, lot by lot.
+            most, least = self.limit_bounds.most[self.index], self.limit_bounds.least[self.index]
+            is_less &= (before >= least) & (before <= most)
         return np.where(is_less, self.target, 0.0)
 
     @property
