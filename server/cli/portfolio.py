@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compute.money.text import money
 from server.cli.common import (
     DEFAULT_ADDRESS,
     Address,
@@ -95,7 +94,7 @@ def show(
         day = found.trading_day
         passed = ", day_loss_max passed" if day.HasField("pass_time") else ""
         zone = found.portfolio.time_zone
-        say(f"  {day.day} ({zone}): {-day.loss:+.2%} of {money(day.equity_start)}{passed}")
+        say(f"  {day.day} ({zone}): {-day.loss:+.2%} of {day.equity_start:,.2f}{passed}")
 
 
 @portfolio.command("list")

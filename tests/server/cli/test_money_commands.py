@@ -183,7 +183,7 @@ async def test_a_bad_day_is_shown(sizing: Sizing, tmp_path: Path) -> None:
     lost = ("portfolio", "set-holdings", "cli-day", "--cash", "900", "--payment", "0")
     assert "reducing" in (await sizing(*lost)).out
     said = (await sizing("portfolio", "show", "cli-day")).out
-    assert "(Europe/Zurich): -10.00% of 1,000, day_loss_max passed" in said
+    assert "(Europe/Zurich): -10.00% of 1,000.00, day_loss_max passed" in said
     moved = await sizing("portfolio", "time-zone", "cli-day", "Asia/Tokyo", "--json")
     assert moved.json["time_zone"] == "Asia/Tokyo"
 
