@@ -14,10 +14,10 @@ import numpy as np
 from compute.inputs import Inputs
 from compute.joint.limits import MARGIN_ROW, kept_by_cuts
 from compute.joint.margin import divided, line_needs
-from compute.joint.nearest import as_near, left_beyond, nearest_rows
+from compute.joint.nearest import as_near, nearest_rows
 from compute.joint.nearest_risk import nearest_risks
 from compute.joint.returns import BookMatrix
-from compute.joint.statement import JointProblem, joint_problem, limits_as_stated
+from compute.joint.statement import JointProblem, joint_problem
 from compute.joint.stay import lines_that_stay
 from compute.joint.stay_for_risk import lines_that_stay_for_risk
 from compute.joint.tail_cuts import Cut, solve_within
@@ -107,49 +107,16 @@ def _nearer(
         assert stay is not None, "some do"
         held = stay + part * (before - stay)
         made = data.problem(inputs, held, only_reduces=only_reduces)
-        trial = _with_left(_tried(inputs, made, solver), stated)
+        trial = _tried(inputs, made, solver)
         yield replace(trial, notes=(*trial.notes, _staying(inputs, stated.made, held)))
-    tried = [stated.made]
-    if stay is not None:
-        tried.append(data.problem(inputs, stay, only_reduces=only_reduces))
-    for made in tried:
-        rows = nearest_rows(inputs, made.problem, made.box)
-        problem = made.problem if rows is None else rows.problem
-        risks = nearest_risks(inputs, problem, made.everything, matrices, solver)
-        if risks is not None:
-            kept = _both(None if made is stated.made else stay, risks.stay)
-            near = data.problem(risks.inputs, kept, only_reduces=only_reduces)
-            trial = _with_left(_tried(risks.inputs, near, solver), stated)
-            reached = {**trial.reached, **risks.bounds}
-            notes = (*made.notes, as_near(reached))
-            if made is not stated.made and stay is not None:
-                notes = (*notes, _staying(inputs, made, stay))
-            yield replace(trial, reached=reached, notes=notes)
-
-
-def _with_left(trial: Trial, stated: Trial) -> Trial:
-    """It with the rows that its answer leaves beyond their bounds, as the limits state these.
-
-    Where lines stay, a row may be out of reach of the others, and ask for nothing.
-    """
-    if not trial.is_optimal:
-        return trial
-    weights = trial.found.solution.weights
-    whole = np.zeros(len(stated.made.everything))
-    np.add.at(whole, trial.owner, weights)
-    made = stated.made
-    limits = limits_as_stated(trial.inputs, made.lines, made.everything, made.box)
-    asked = replace(stated.stated, limits=limits)
-    left = left_beyond(trial.inputs, asked, made.box, whole)
-    return replace(trial, reached={**left, **trial.reached})
-
-
-def _both(first: Floats | None, second: Floats | None) -> Floats | None:
-    """Where either says that a line stays, the first before the second."""
-    if first is None or second is None:
-        return second if first is None else first
-    out: Floats = np.where(np.isnan(first), second, first)
-    return out
+    rows = nearest_rows(inputs, stated.stated, stated.made.box)
+    problem = stated.stated if rows is None else rows.problem
+    risks = nearest_risks(inputs, problem, stated.made.everything, matrices, solver)
+    if risks is not None:
+        made = data.problem(risks.inputs, risks.stay, only_reduces=only_reduces)
+        trial = _tried(risks.inputs, made, solver)
+        reached = {**trial.reached, **risks.bounds}
+        yield replace(trial, reached=reached, notes=(*stated.made.notes, as_near(reached)))
 
 
 def _tried(inputs: Inputs, made: JointProblem, solver: Solver) -> Trial:

@@ -101,19 +101,6 @@ def nearest_rows(inputs: Inputs, problem: Problem, box: Box) -> Nearest | None:
     return Nearest(replace(problem, limits=limits), bounds)
 
 
-def left_beyond(inputs: Inputs, problem: Problem, box: Box, weights: Floats) -> dict[str, float]:
-    """The rows that the book is beyond, and at weights (v,) still, with where they are then."""
-    rows, before = problem.limits.rows, problem.holdings
-    out: dict[str, float] = {}
-    if rows is None or before is None:
-        return out
-    for end in ends_now(inputs, rows, box, before):
-        value = float(end.row @ weights if end.is_signed else np.abs(end.row) @ np.abs(weights))
-        if end.excess > ROOM and value > end.most + ROOM:
-            out[end.name] = value + ROOM if end.name.endswith(" max") else -value - ROOM
-    return out
-
-
 def ends_now(inputs: Inputs, rows: Rows, box: Box, before: Floats) -> list[End]:
     """The ends of the hard rows, with where the book is."""
     out = []
@@ -123,13 +110,6 @@ def ends_now(inputs: Inputs, rows: Rows, box: Box, before: Floats) -> list[End]:
         excess = 0.0 if rows.names[place] in _KEPT else now - most
         out.append(End(place, name, row, most, excess, named.kind in SIGNED))
     return out
-
-
-def units(ends: list[End]) -> list[float]:
-    """What a unit of the excess of each row costs, so that its largest term costs 1."""
-    return [
-        (1.0 + OF_NETS * end.is_signed) / max(float(np.abs(end.row).max()), 1e-300) for end in ends
-    ]
 
 
 def _least_excess(
@@ -154,8 +134,12 @@ def _least_excess(
     bought = np.column_stack([np.maximum(lower - before, 0.0), np.maximum(upper - before, 0.0)])
     sold = np.column_stack([np.maximum(before - upper, 0.0), np.maximum(before - lower, 0.0)])
     excess = np.column_stack([np.zeros(count), [end.excess for end in beyond]])
+    units = [
+        (1.0 + OF_NETS * end.is_signed) / max(float(np.abs(end.row).max()), 1e-300)
+        for end in beyond
+    ]
     found = linprog(
-        np.concatenate([np.zeros(2 * len(before)), units(beyond)]),
+        np.concatenate([np.zeros(2 * len(before)), units]),
         A_ub=matrix,
         b_ub=most,
         bounds=np.vstack([bought, sold, excess]),

@@ -66,9 +66,7 @@ def joint_problem(
     everything = np.concatenate([inside, outside])
     before = inputs.limit_bounds.before[everything]
     box = line_box(inputs, lines)
-    box = unforced(
-        inputs, lines, everything, partial(limits_as_stated, inputs, lines, everything, box), box
-    )
+    box = unforced(inputs, lines, everything, partial(_stated, inputs, lines, everything, box), box)
     box = box if stay is None else held_where(box, stay)
     needs: LineNeeds | None = line_needs(inputs, lines, box.lower.weight, box.upper.weight)
     if needs is not None and (only_reduces or not needs.are_payable):
@@ -114,8 +112,8 @@ def joint_problem(
     return JointProblem(problem, lines, everything, box, found.notes, unmeasured)
 
 
-def limits_as_stated(inputs: Inputs, lines: Integers, everything: Integers, box: Box) -> Limits:
-    """The limits of the book, out of reach or not, with the sides that the box leaves."""
+def _stated(inputs: Inputs, lines: Integers, everything: Integers, box: Box) -> Limits:
+    """The limits of the book with the sides that the box leaves."""
     side = sides(inputs, lines, everything, box)
     return book_limits(inputs, lines, everything, side, None, frozenset())
 

@@ -4,12 +4,11 @@ A position against its signal is to be closed, one beyond its own limit to be ma
 reserved trades hold a net where it is, no others may be there to make up for that. As the guard
 says, such a line may stay: a linear program finds how little of the way back has to be missed,
 
-    minimise  sum_i c_i e_i + sum_j x_j / max_i |a_ji|      turnover and boxes kept,
-                                                            a_j'w <= b_j + x_j
+    minimise  sum_i c_i e_i                 rows, turnover and boxes kept,
 
 e_i: what line i is left away from its bounds, c_i: 1 for a limit of its own, `OF_A_SIDE` where
-only its signal is on the other side; x_j: what a row is left beyond its bound, 0 of those that
-the book keeps now. How near such rows come with those lines there is for `joint/nearest.py`.
+only its signal is on the other side. A book that is beyond a limit on a sum itself is for what
+comes nearest to that (`joint/nearest.py`).
 """
 
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from scipy.optimize import linprog
 
 from compute.inputs import Inputs
 from compute.joint.box import Box, Side
-from compute.joint.nearest import ROOM, End, ends_now, units
+from compute.joint.nearest import ROOM, End, ends_now
+from compute.limits.remaining import exceeded
 from compute.market import Floats
 from compute.optimize.limits import box as box_of
 from compute.optimize.problem import Problem
@@ -49,17 +49,18 @@ class Ways:
 def lines_that_stay(inputs: Inputs, problem: Problem, box: Box) -> Floats | None:
     """The weights (k,) at which lines have to stay, NaN for the others; None where none has to.
 
-    None also where rows can't be kept with all of them as they are.
+    None also where rows can't be kept with all of them as they are, or the book is beyond a limit
+    on a sum.
     """
     rows, before = problem.limits.rows, problem.holdings
-    if before is None:
+    if rows is None or before is None or _is_beyond_a_sum(inputs):
         return None
     k = len(box.lower.weight)
     ways, costs = ways_back(problem, box)
     line = ways.line
     if len(line) == 0:
         return None
-    ends = [] if rows is None else ends_now(inputs, rows, box, before)
+    ends = ends_now(inputs, rows, box, before)
     left = _least_left(problem, ends, ways, costs, before)
     if left is None or not (left > ROOM).any():
         return None
@@ -68,6 +69,13 @@ def lines_that_stay(inputs: Inputs, problem: Problem, box: Box) -> Floats | None
     left = np.minimum(left + INSIDE, ways.size)
     out[line[stays]] = (before[line] + ways.sign * (ways.size - left))[stays]
     return out
+
+
+def _is_beyond_a_sum(inputs: Inputs) -> bool:
+    """Whether the book, all that is reserved filled, is beyond a limit of several instruments."""
+    nothing = np.zeros(len(inputs.index), dtype=np.int64)
+    instruments = inputs.limit_bounds.market.index
+    return any(item.name not in instruments for item in exceeded(inputs, nothing))
 
 
 def held_where(box: Box, stay: Floats) -> Box:
@@ -107,19 +115,15 @@ def _least_left(
     """What is left of each way, (f,): over trades on from the bounds, and ways back."""
     lower, upper = box_of(problem)
     v, f, turnover = len(before), len(ways.line), problem.limits.turnover_max
-    beyond = [end for end in ends if end.excess > ROOM]
-    places = {id(end): 2 * v + f + number for number, end in enumerate(beyond)}
     start = before.copy()
     start[ways.line] += ways.sign * ways.size
-    matrix = np.zeros((len(ends) + (turnover is not None), 2 * v + f + len(beyond)))
+    matrix = np.zeros((len(ends) + (turnover is not None), 2 * v + f))
     most = np.zeros(len(matrix))
     for number, end in enumerate(ends):
         row = end.row[ways.line]
         # What is left is on the way back: of a sum of sizes it counts as large as it is.
         still = -ways.sign * row if end.is_signed else np.abs(row)
-        matrix[number, : 2 * v + f] = np.concatenate([end.row, -end.row, still])
-        if id(end) in places:
-            matrix[number, places[id(end)]] = -1.0
+        matrix[number] = np.concatenate([end.row, -end.row, still])
         most[number] = end.most - float(end.row @ start)
     if turnover is not None:
         matrix[-1, : 2 * v], matrix[-1, 2 * v : 2 * v + f] = 1.0, -1.0
@@ -129,12 +133,11 @@ def _least_left(
         *zip(np.maximum(lower - start, 0.0), np.maximum(upper - start, 0.0), strict=True),
         *zip(np.maximum(start - upper, 0.0), np.maximum(start - lower, 0.0), strict=True),
         *zip(np.zeros(f), ways.size, strict=True),
-        *((0.0, end.excess) for end in beyond),
     ]
-    cost = np.concatenate([zero, zero, costs, units(beyond)])
+    cost = np.concatenate([zero, zero, costs])
     precise = {"primal_feasibility_tolerance": PRECISION}
     found = linprog(cost, A_ub=matrix, b_ub=most, bounds=bounds, options=precise)
     if found.x is None:
         return None
-    left: Floats = np.maximum(found.x[2 * v : 2 * v + f], 0.0)
+    left: Floats = np.maximum(found.x[2 * v :], 0.0)
     return left
