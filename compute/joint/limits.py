@@ -130,6 +130,15 @@ def _ends(limit: LinearLimit, number: int, guard: BookGuard | None) -> tuple[flo
     return least, most
 
 
+def hard_rows(rows: Rows | None) -> Rows | None:
+    """The rows that have to hold."""
+    if rows is None or rows.price is None:
+        return rows
+    kept = np.flatnonzero(np.isinf(rows.price))
+    names = tuple(rows.names[place] for place in kept)
+    return Rows(rows.matrix[kept], rows.row_min[kept], rows.row_max[kept], names)
+
+
 def refuse_unmeasured(limits: Limits, *, has_scenarios: bool) -> None:
     """Raises `MissingInputError` for a limit on scenarios where there are none."""
     if has_scenarios:

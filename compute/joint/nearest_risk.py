@@ -25,6 +25,7 @@ from compute.joint.limits import (
     RUINED,
     curved_limits,
     floor_power,
+    hard_rows,
     kept_by_cuts,
     of_variables,
     unstated,
@@ -36,7 +37,7 @@ from compute.limits.book_measures import Measure
 from compute.limits.one_decision import held_at, risk_name
 from compute.limits.policy import JointLimits, LimitKind
 from compute.market import Floats, Integers
-from compute.optimize.problem import Objective, ObjectiveKind, Problem, Rows, Solution, Status
+from compute.optimize.problem import Objective, ObjectiveKind, Problem, Solution, Status
 from compute.risk.tail_method import TailMethod
 
 ROOM = 1e-6
@@ -168,7 +169,7 @@ def within(data: Problem, stated: Problem, inputs: Inputs, objective: Objective)
         curved_limits(inputs.limit_bounds.limits.joint, unstated(inputs)),
         lower=own.lower,
         upper=own.upper,
-        rows=_hard_rows(own.rows),
+        rows=hard_rows(own.rows),
         turnover_max=own.turnover_max,
     )
     # A wealth floor counts interest on cash; risks don't.
@@ -201,15 +202,6 @@ def _without(joint: JointLimits, rule: Rule) -> JointLimits:
         return replace(joint, **field)
     place = rule.row - len(joint.linear)
     return replace(joint, tails=(*joint.tails[:place], *joint.tails[place + 1 :]))
-
-
-def _hard_rows(rows: Rows | None) -> Rows | None:
-    """The rows that have to hold."""
-    if rows is None or rows.price is None:
-        return rows
-    kept = np.flatnonzero(np.isinf(rows.price))
-    names = tuple(rows.names[place] for place in kept)
-    return Rows(rows.matrix[kept], rows.row_min[kept], rows.row_max[kept], names)
 
 
 def _objective(joint: JointLimits, rule: Rule) -> Objective:

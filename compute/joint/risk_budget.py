@@ -16,7 +16,7 @@ import numpy as np
 from compute.inputs import Inputs
 from compute.joint.box import Side, line_box
 from compute.joint.cuts import limit_of
-from compute.joint.limits import book_limits
+from compute.joint.limits import book_limits, hard_rows
 from compute.joint.returns import BookMatrix
 from compute.limits.binding import Binding
 from compute.limits.policy import LimitKind
@@ -110,14 +110,13 @@ def _rows(inputs: Inputs, lines: Integers, side: Floats) -> Rows | None:
     before, k = limit_bounds.before[outside], len(lines)
     everything = np.concatenate([inputs.index[lines], outside])
     sign = np.concatenate([side, np.sign(before)])
-    found = book_limits(inputs, lines, everything, sign, None, frozenset(LimitKind)).rows
+    found = hard_rows(book_limits(inputs, lines, everything, sign, None, frozenset(LimitKind)).rows)
     if found is None:
         return None
-    hard = np.ones(len(found.names), bool) if found.price is None else np.isinf(found.price)
-    fixed = found.matrix[hard, k:] @ before
-    names = tuple(name for name, is_hard in zip(found.names, hard, strict=True) if is_hard)
-    matrix = found.matrix[hard, :k] * side
-    return Rows(matrix, found.row_min[hard] - fixed, found.row_max[hard] - fixed, names)
+    fixed = found.matrix[:, k:] @ before
+    return Rows(
+        found.matrix[:, :k] * side, found.row_min - fixed, found.row_max - fixed, found.names
+    )
 
 
 def _are_missed(rows: Rows, x: Floats) -> bool:
